@@ -1,0 +1,191 @@
+//! The embedded store by itself: packing, committing, reading.
+//!
+//! ```text
+//! cargo bench -p herdstream-server --bench embedded
+//! ```
+//! Commits are synced: their figures are those of the disk that holds the temporary directory.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    reason = "criterion's macros, and a benchmark stops by panicking"
+)]
+
+use std::{hint::black_box, sync::Arc, time::Duration};
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use herdstream_server::{
+    model::{Micros, Quality, Reading, SECOND_US, SeriesId, SeriesKey, Totals},
+    store::{
+        CommitGroup, ProducerCommit, SeriesRange, Store,
+        embedded::{EmbeddedConfig, EmbeddedStore, pack_block, unpack_block},
+    },
+};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use tokio::runtime::Runtime;
+use uuid::Uuid;
+
+/// 2026-03-01T12:00:00Z.
+const NOON_US: Micros = 1_772_366_400 * SECOND_US;
+
+const PRODUCERS: u32 = 20;
+const SERIES_EACH: u32 = 150;
+
+/// What a collar sends: a decimal, with battery, signal and animal.
+fn reading(random: &mut StdRng, series: SeriesId, time_us: Micros) -> Reading {
+    Reading {
+        series,
+        time_us,
+        value: f64::from(random.random_range(3000..4500)) / 100.0,
+        quality: Quality::Valid,
+        is_interpolated: false,
+        animal_id: Some(series.0 as i32),
+        zone_id: None,
+        battery_level: Some(87),
+        signal_strength: Some(-60 - random.random_range(0..3)),
+        session_id: None,
+        metadata: None,
+    }
+}
+
+fn blocks(criterion: &mut Criterion) {
+    let mut random = StdRng::seed_from_u64(1);
+    for count in [1, 7, 20, 100] {
+        let readings: Vec<_> =
+            (0..count).map(|n| reading(&mut random, SeriesId(1), NOON_US + n * SECOND_US)).collect();
+        let run: Vec<_> = readings.iter().collect();
+        let mut packed = Vec::new();
+        pack_block(&mut packed, &run);
+        println!("{count} readings: {:.1} bytes each", packed.len() as f64 / count as f64);
+
+        let mut group = criterion.benchmark_group(format!("block of {count}"));
+        group.throughput(Throughput::Elements(count as u64));
+        let mut out = Vec::with_capacity(packed.len());
+        group.bench_function("pack", |bencher| {
+            bencher.iter(|| {
+                out.clear();
+                pack_block(&mut out, black_box(&run));
+            });
+        });
+        let mut out = Vec::with_capacity(readings.len());
+        group.bench_function("unpack", |bencher| {
+            bencher.iter(|| {
+                out.clear();
+                assert!(unpack_block(SeriesId(1), NOON_US, black_box(&packed), &mut out));
+            });
+        });
+        group.finish();
+    }
+}
+
+/// A store with series, and groups to commit into it.
+struct Bed {
+    runtime: Runtime,
+    store: EmbeddedStore,
+    series: Vec<SeriesId>,
+    random: StdRng,
+    time_us: Micros,
+    _dir: tempfile::TempDir,
+}
+
+impl Bed {
+    fn new() -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(EmbeddedConfig::new(dir.path())).unwrap();
+        let key = |n: u32| SeriesKey {
+            farm_id: (n / SERIES_EACH) as i32 + 1,
+            device_uid: format!("collar-{}", n / 5),
+            device_type: "collar".into(),
+            metric_name: format!("metric_{}", n % 5),
+            metric_unit: "Cel".into(),
+        };
+        let keys: Vec<_> = (0..PRODUCERS * SERIES_EACH).map(key).collect();
+        let series = runtime.block_on(store.resolve_series(&keys)).unwrap();
+        Self { runtime, store, series, random: StdRng::seed_from_u64(1), time_us: NOON_US, _dir: dir }
+    }
+
+    /// Batches of every producer, `per_series` readings of each series, as they come: by time.
+    fn group(&mut self, per_series: i64) -> Arc<CommitGroup> {
+        let mut producers = Vec::new();
+        for series in self.series.chunks(SERIES_EACH as usize) {
+            let mut readings = Vec::with_capacity(series.len() * per_series as usize);
+            for n in 0..per_series {
+                let time_us = self.time_us + n * SECOND_US;
+                readings.extend(series.iter().map(|&series| reading(&mut self.random, series, time_us)));
+            }
+            producers.push(ProducerCommit {
+                producer: Uuid::from_u128(producers.len() as u128),
+                guard: None,
+                committed_offset: 0,
+                totals: Totals::default(),
+                open: None,
+                readings: vec![readings],
+                milkings: Vec::new(),
+                quarantined: Vec::new(),
+            });
+        }
+        self.time_us += per_series * SECOND_US;
+        Arc::new(CommitGroup { producers })
+    }
+}
+
+fn commits(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("commit");
+    group.measurement_time(Duration::from_secs(15)).sample_size(20);
+    for per_series in [2, 7, 20] {
+        let mut bed = Bed::new();
+        let readings = per_series * i64::from(PRODUCERS * SERIES_EACH);
+        group.throughput(Throughput::Elements(readings as u64));
+        group.bench_function(format!("{readings} readings, {per_series} of a series"), |bencher| {
+            bencher.iter_custom(|times| {
+                let mut spent = Duration::ZERO;
+                for _ in 0..times {
+                    let readings = bed.group(per_series);
+                    let start = std::time::Instant::now();
+                    bed.runtime.block_on(bed.store.commit(readings)).unwrap();
+                    spent += start.elapsed();
+                }
+                spent
+            });
+        });
+        bed.runtime.block_on(bed.store.close());
+    }
+    group.finish();
+}
+
+fn reads(criterion: &mut Criterion) {
+    let mut bed = Bed::new();
+    // 24 hours at one reading a minute would take long to fill; an hour at one a second reads the same.
+    while bed.time_us < NOON_US + 3600 * SECOND_US {
+        let group = bed.group(60);
+        bed.runtime.block_on(bed.store.commit(group)).unwrap();
+    }
+    let mut group = criterion.benchmark_group("read");
+    let series = bed.series[1234];
+    let range = SeriesRange {
+        series,
+        start_us: NOON_US,
+        end_us: bed.time_us,
+        skip: 0,
+        limit: usize::MAX,
+        text_bytes: usize::MAX,
+    };
+    group.throughput(Throughput::Elements(3600));
+    group.bench_function("an hour of a series, 3600 readings", |bencher| {
+        bencher.iter(|| assert_eq!(bed.runtime.block_on(bed.store.range(range)).unwrap().len(), 3600));
+    });
+    group.throughput(Throughput::Elements(100));
+    group.bench_function("the latest of 100 series", |bencher| {
+        bencher.iter_batched(
+            || &bed.series[..100],
+            |series| assert_eq!(bed.runtime.block_on(bed.store.latest(series)).unwrap().len(), 100),
+            BatchSize::SmallInput,
+        );
+    });
+    group.finish();
+    bed.runtime.block_on(bed.store.close());
+}
+
+criterion_group!(benches, blocks, commits, reads);
+criterion_main!(benches);

@@ -1,0 +1,20 @@
+//! Herdstream: takes sensor readings from dairy-farm gateways over gRPC, stores each exactly once,
+//! and answers queries.
+//!
+//! The modules follow a reading's path: [`wire`] decodes it, [`ingest`] admits, validates and groups
+//! it, [`store`] commits it, [`query`] finds it again; [`ops`] is what an operator sees.
+
+pub mod config;
+pub mod ingest;
+pub mod model;
+pub mod ops;
+pub mod query;
+pub mod store;
+pub mod testing;
+pub mod wire;
+
+mod error;
+mod serve;
+
+pub use error::Error;
+pub use serve::{ServeError, Server, serve};

@@ -1,0 +1,37 @@
+use super::{Micros, SeriesId};
+
+/// One value of one series at one instant, valid and ready to store.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reading {
+    /// Its series.
+    pub series: SeriesId,
+    /// When it was measured.
+    pub time_us: Micros,
+    /// The value, finite, in the unit of the series.
+    pub value: f64,
+    /// What validation found.
+    pub quality: Quality,
+    /// Computed by the gateway instead of measured.
+    pub is_interpolated: bool,
+    /// Animal, 1 or more.
+    pub animal_id: Option<i32>,
+    /// Zone, 1 or more.
+    pub zone_id: Option<i32>,
+    /// Battery in percent, 0 to 100.
+    pub battery_level: Option<i16>,
+    /// Signal in dBm.
+    pub signal_strength: Option<i16>,
+    /// Milking session, at most 64 characters.
+    pub session_id: Option<Box<str>>,
+    /// A JSON object, at most 8192 bytes.
+    pub metadata: Option<Box<str>>,
+}
+
+/// Quality of a stored reading. The numbers are the embedded store's format.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Quality {
+    /// Inside the valid range.
+    #[default]
+    Valid = 1,
+}

@@ -1,0 +1,340 @@
+//! Every metric: name, kind, unit, help and labels.
+
+use std::{
+    fmt,
+    sync::{
+        LazyLock,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, Unit};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+
+/// A unary call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names of the contract")]
+pub enum Rpc {
+    Write,
+    GetProducer,
+    ListRejections,
+    GetLatest,
+    QueryRange,
+    QueryMilkings,
+    ListDevices,
+    GetIngestionStats,
+}
+
+/// How a call was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// With what was asked for.
+    Ok,
+    /// With an error that is the caller's.
+    Refused,
+    /// With an error that is the server's.
+    Failed,
+}
+
+/// In the order of [`Rpc`].
+const RPCS: [&str; 8] = [
+    "Write",
+    "GetProducer",
+    "ListRejections",
+    "GetLatest",
+    "QueryRange",
+    "QueryMilkings",
+    "ListDevices",
+    "GetIngestionStats",
+];
+
+/// In the order of [`Answer`].
+const ANSWERS: [&str; 3] = ["ok", "refused", "failed"];
+
+/// In the order of the numbers of `RejectionCode`, from 1.
+pub(in super::super) const REJECTIONS: [&str; 11] = [
+    "required",
+    "not_finite",
+    "out_of_range",
+    "time_in_future",
+    "too_late",
+    "text_too_long",
+    "text_invalid",
+    "metadata_invalid",
+    "series_rejected",
+    "too_many_series",
+    "store_refused",
+];
+
+const COMMIT_SECONDS: &str = "herdstream_commit_duration_seconds";
+const COMMIT_READINGS: &str = "herdstream_commit_readings";
+const CALL_SECONDS: &str = "herdstream_call_duration_seconds";
+
+const SECONDS: [f64; 14] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const ROWS: [f64; 9] = [1.0, 10.0, 100.0, 1_000.0, 3_000.0, 10_000.0, 30_000.0, 100_000.0, 300_000.0];
+
+/// The metrics of this process.
+pub(in super::super) static METERS: LazyLock<Meters> = LazyLock::new(Meters::new);
+
+/// See [`Meters::new`] for names and meanings.
+#[derive(Debug)]
+pub(in super::super) struct Meters {
+    pub(in super::super) stored: Total,
+    pub(in super::super) duplicate: Total,
+    /// In the order of [`REJECTIONS`].
+    pub(in super::super) quarantined: [Total; REJECTIONS.len()],
+    pub(in super::super) skipped: Total,
+    pub(in super::super) batches: Total,
+    pub(in super::super) commits: Timed,
+    pub(super) commit_rows: Histogram,
+    pub(in super::super) committed_bytes: Total,
+    pub(in super::super) buffer_bytes: Gauged,
+    pub(in super::super) pending: Gauged,
+    pub(in super::super) streams: Gauged,
+    pub(in super::super) opened: Total,
+    pub(in super::super) fenced: Total,
+    pub(super) credit: Total,
+    pub(super) store_up: Gauged,
+    pub(in super::super) disk_free: Gauged,
+    /// In the order of [`Rpc`] and [`Answer`].
+    pub(super) calls: [[Timed; ANSWERS.len()]; RPCS.len()],
+    pub(super) resident: Gauge,
+    pub(super) descriptors: Gauge,
+    pub(super) handle: PrometheusHandle,
+}
+
+impl Meters {
+    fn new() -> Self {
+        let make = Maker::new();
+        let readings = "Readings and milkings";
+        let quarantined = make.counters(
+            ("herdstream_readings_quarantined_total", Unit::Count),
+            "Readings and milkings refused and kept in quarantine, by code.",
+            "code",
+            REJECTIONS,
+        );
+        make.gauge_with(
+            ("herdstream_build_info", Unit::Count),
+            "1; the label tells the version.",
+            vec![Label::new("version", env!("CARGO_PKG_VERSION"))],
+        )
+        .set(1.0);
+        make.gauge_with(
+            ("process_start_time_seconds", Unit::Seconds),
+            "Start of the process, seconds since 1970.",
+            Vec::new(),
+        )
+        .set(super::process::start_time());
+        let calls = make.describe_histogram((CALL_SECONDS, Unit::Seconds), "Time to answer a unary call.");
+        Self {
+            stored: make.counter("herdstream_readings_stored_total", &format!("{readings} stored.")),
+            duplicate: make.counter(
+                "herdstream_readings_duplicate_total",
+                &format!("{readings} that came again, dropped."),
+            ),
+            quarantined,
+            skipped: make.counter(
+                "herdstream_readings_skipped_total",
+                &format!("{readings} that their client gave up."),
+            ),
+            batches: make.counter("herdstream_batches_committed_total", "Batches committed."),
+            commits: make.timed(
+                (COMMIT_SECONDS, Unit::Seconds),
+                "Time of a commit, sync included, from the first attempt.",
+            ),
+            commit_rows: make.histogram((COMMIT_READINGS, Unit::Count), "Readings and milkings in a commit."),
+            committed_bytes: make
+                .counter("herdstream_committed_bytes_total", "Encoded bytes of the batches committed."),
+            buffer_bytes: make.gauge(
+                ("herdstream_buffer_bytes", Unit::Bytes),
+                "Encoded bytes received and not yet committed; ingest.buffer bounds it.",
+            ),
+            pending: make.gauge(
+                ("herdstream_pending_readings", Unit::Count),
+                "Readings and milkings received and not yet committed.",
+            ),
+            streams: make.gauge(("herdstream_streams_open", Unit::Count), "Streams open."),
+            opened: make.counter("herdstream_sessions_opened_total", "Sessions opened."),
+            fenced: make.counter(
+                "herdstream_sessions_fenced_total",
+                "Times that work of a session was refused since a later one had taken over.",
+            ),
+            credit: make.counter("herdstream_credit_granted_bytes_total", "Bytes of credit granted."),
+            store_up: {
+                let up = make.gauge(
+                    ("herdstream_store_up", Unit::Count),
+                    "1 when the store takes commits, 0 when it does not.",
+                );
+                up.set(1);
+                up
+            },
+            disk_free: make
+                .gauge(("herdstream_disk_free_bytes", Unit::Bytes), "Free bytes on the disk of the store."),
+            calls: RPCS.map(|rpc| {
+                ANSWERS.map(|answer| {
+                    let labels = vec![Label::new("rpc", rpc), Label::new("answer", answer)];
+                    Timed::new(calls(labels))
+                })
+            }),
+            resident: make.gauge_with(
+                ("process_resident_memory_bytes", Unit::Bytes),
+                "Memory in use.",
+                Vec::new(),
+            ),
+            descriptors: make.gauge_with(
+                ("process_open_fds", Unit::Count),
+                "File descriptors open.",
+                Vec::new(),
+            ),
+            handle: make.0.handle(),
+        }
+    }
+}
+
+/// A counter that can also be read.
+pub(in super::super) struct Total {
+    shown: Counter,
+    value: AtomicU64,
+}
+
+impl Total {
+    pub(super) fn add(&self, count: u64) {
+        self.shown.increment(count);
+        self.value.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(in super::super) fn get(&self) -> u64 {
+        self.value.load(Ordering::Relaxed)
+    }
+}
+
+/// A whole number that goes up and down and can also be read.
+pub(in super::super) struct Gauged {
+    shown: Gauge,
+    value: AtomicI64,
+}
+
+impl Gauged {
+    pub(super) fn set(&self, value: i64) {
+        self.shown.set(value as f64);
+        self.value.store(value, Ordering::Relaxed);
+    }
+
+    pub(super) fn change(&self, by: i64) {
+        self.shown.increment(by as f64);
+        self.value.fetch_add(by, Ordering::Relaxed);
+    }
+
+    pub(in super::super) fn get(&self) -> i64 {
+        self.value.load(Ordering::Relaxed)
+    }
+}
+
+/// A histogram of durations whose number and sum can also be read.
+pub(in super::super) struct Timed {
+    shown: Histogram,
+    count: AtomicU64,
+    micros: AtomicU64,
+}
+
+impl Timed {
+    fn new(shown: Histogram) -> Self {
+        Self { shown, count: AtomicU64::new(0), micros: AtomicU64::new(0) }
+    }
+
+    pub(super) fn record(&self, took: Duration) {
+        self.shown.record(took);
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.micros.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Number and sum, in microseconds.
+    pub(in super::super) fn get(&self) -> (u64, u64) {
+        (self.count.load(Ordering::Relaxed), self.micros.load(Ordering::Relaxed))
+    }
+}
+
+/// Registers metrics with a recorder of our own: no other crate's metrics get in, and a handle costs
+/// no look-up when it is used.
+struct Maker(PrometheusRecorder);
+
+/// A metric's name and unit.
+type Name = (&'static str, Unit);
+
+impl Maker {
+    fn new() -> Self {
+        let exact = |name: &str| Matcher::Full(name.to_owned());
+        let recorder = PrometheusBuilder::new()
+            .set_buckets_for_metric(exact(COMMIT_SECONDS), &SECONDS)
+            .and_then(|builder| builder.set_buckets_for_metric(exact(CALL_SECONDS), &SECONDS))
+            .and_then(|builder| builder.set_buckets_for_metric(exact(COMMIT_READINGS), &ROWS))
+            .expect("the lists of buckets are not empty")
+            .build_recorder();
+        Self(recorder)
+    }
+
+    fn counter(&self, name: &'static str, help: &str) -> Total {
+        self.0.describe_counter(name.into(), Some(Unit::Count), help.to_owned().into());
+        self.total(&Key::from_name(name))
+    }
+
+    fn counters<const N: usize>(
+        &self,
+        (name, unit): Name,
+        help: &'static str,
+        label: &'static str,
+        values: [&'static str; N],
+    ) -> [Total; N] {
+        self.0.describe_counter(name.into(), Some(unit), help.into());
+        values.map(|value| self.total(&Key::from_parts(name, vec![Label::new(label, value)])))
+    }
+
+    fn total(&self, key: &Key) -> Total {
+        Total { shown: self.0.register_counter(key, &HERE), value: AtomicU64::new(0) }
+    }
+
+    fn gauge(&self, name: Name, help: &'static str) -> Gauged {
+        Gauged { shown: self.gauge_with(name, help, Vec::new()), value: AtomicI64::new(0) }
+    }
+
+    fn gauge_with(&self, (name, unit): Name, help: &'static str, labels: Vec<Label>) -> Gauge {
+        self.0.describe_gauge(name.into(), Some(unit), help.into());
+        self.0.register_gauge(&Key::from_parts(name, labels), &HERE)
+    }
+
+    fn histogram(&self, name: Name, help: &'static str) -> Histogram {
+        self.describe_histogram(name, help)(Vec::new())
+    }
+
+    fn timed(&self, name: Name, help: &'static str) -> Timed {
+        Timed::new(self.histogram(name, help))
+    }
+
+    /// Describes a histogram; what is returned registers it for each set of labels.
+    fn describe_histogram(&self, (name, unit): Name, help: &'static str) -> impl Fn(Vec<Label>) -> Histogram {
+        self.0.describe_histogram(name.into(), Some(unit), help.into());
+        move |labels| self.0.register_histogram(&Key::from_parts(name, labels), &HERE)
+    }
+}
+
+const HERE: Metadata<'_> = Metadata::new("herdstream", Level::INFO, None);
+
+impl fmt::Debug for Total {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().fmt(f)
+    }
+}
+
+impl fmt::Debug for Gauged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().fmt(f)
+    }
+}
+
+impl fmt::Debug for Timed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().fmt(f)
+    }
+}

@@ -1,0 +1,89 @@
+//! Bounded reads of what is stored.
+
+mod devices;
+mod latest;
+mod milkings;
+mod page;
+mod range;
+pub mod rejections;
+
+pub use devices::{DeviceStatus, DevicesQuery, list_devices};
+pub use latest::{LatestQuery, latest};
+pub use milkings::{MilkingsQuery, milkings};
+pub use page::Page;
+pub use range::{RangeQuery, range};
+
+use crate::{
+    error::Error,
+    ingest::validate::quote,
+    model::Micros,
+    store::{SeriesFilter, Store},
+};
+
+/// Encoded bytes after which a page ends, so that an answer stays below gRPC's usual 4 MiB.
+const PAGE_BYTES: usize = 3 << 20;
+
+/// Characters of a device identifier or metric name.
+const NAME_CHARS: usize = herdstream_proto::limits::MAX_NAME_CHARS;
+
+fn check_name(field: &'static str, text: &str) -> Result<(), Error> {
+    let chars = text.chars().count();
+    if (1..=NAME_CHARS).contains(&chars) {
+        return Ok(());
+    }
+    let message = format!("{} has {chars} characters: 1 to {NAME_CHARS} are expected", quote(text));
+    Err(Error::BadRequest { field, message })
+}
+
+fn check_time(start_us: Micros, end_us: Micros) -> Result<(), Error> {
+    if start_us < end_us {
+        return Ok(());
+    }
+    let message = format!("{end_us} is not after start_us {start_us}");
+    Err(Error::BadRequest { field: "end_us", message })
+}
+
+/// 0 for any farm.
+fn farm(farm_id: i32) -> Result<Option<i32>, Error> {
+    match farm_id {
+        0 => Ok(None),
+        1.. => Ok(Some(farm_id)),
+        _ => Err(Error::BadRequest { field: "farm_id", message: format!("{farm_id} is below 0") }),
+    }
+}
+
+fn page_size(asked: u32, default: usize, max: usize) -> Result<usize, Error> {
+    match asked as usize {
+        0 => Ok(default),
+        size if size <= max => Ok(size),
+        size => {
+            let message = format!("{size} is more than {max}: ask for pages");
+            Err(Error::BadRequest { field: "page_size", message })
+        }
+    }
+}
+
+/// Refuses a device of which there is no series.
+async fn check_device(
+    store: &dyn Store,
+    farm_id: Option<i32>,
+    device_uid: &str,
+) -> Result<Vec<String>, Error> {
+    let filter = SeriesFilter { farm_id, device_uid: Some(device_uid.to_owned()), metric_names: Vec::new() };
+    let series = store.find_series(filter).await?;
+    if series.is_empty() {
+        let farm = farm_id.map_or(String::new(), |farm| format!(" on farm {farm}"));
+        return Err(Error::NotFound(format!("device {} is not known{farm}", quote(device_uid))));
+    }
+    Ok(series.into_iter().map(|(_, key)| key.metric_name).collect())
+}
+
+/// Refuses a metric that the device has no series of, naming those it has.
+fn no_such_metric(field: &'static str, metric_name: &str, mut known: Vec<String>) -> Error {
+    known.sort_unstable();
+    known.dedup();
+    known.truncate(20);
+    let message =
+        format!("{} is not a metric of this device, which has {}", quote(metric_name), known.join(", "));
+    Error::BadRequest { field, message }
+}

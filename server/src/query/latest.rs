@@ -1,0 +1,55 @@
+use std::collections::HashMap;
+
+use super::{check_device, check_name, farm, no_such_metric};
+use crate::{
+    error::Error,
+    model::{Reading, SeriesId, SeriesKey},
+    store::{SeriesFilter, Store},
+};
+
+/// Metrics one request may name.
+const MAX_METRICS: usize = 100;
+
+/// Series one answer may hold: with the longest metadata they stay below 3 MiB.
+const MAX_SERIES: usize = 256;
+
+/// Asks for the newest reading of each series of a device.
+#[derive(Clone, Debug)]
+pub struct LatestQuery {
+    /// The device.
+    pub device_uid: String,
+    /// Its farm; 0: any.
+    pub farm_id: i32,
+    /// Only these metrics; empty: all.
+    pub metric_names: Vec<String>,
+}
+
+/// The newest reading of each series that has one, by series number.
+///
+/// # Errors
+///
+/// [`Error::NotFound`] for an unknown device, [`Error::BadRequest`] for a metric it does not have.
+pub async fn latest(store: &dyn Store, query: LatestQuery) -> Result<Vec<(SeriesKey, Reading)>, Error> {
+    let LatestQuery { device_uid, farm_id, metric_names } = query;
+    check_name("device_uid", &device_uid)?;
+    let farm_id = farm(farm_id)?;
+    if metric_names.len() > MAX_METRICS {
+        let message = format!("{} metrics: at most {MAX_METRICS}", metric_names.len());
+        return Err(Error::BadRequest { field: "metric_names", message });
+    }
+    let known = check_device(store, farm_id, &device_uid).await?;
+    if let Some(unknown) = metric_names.iter().find(|name| !known.contains(name)) {
+        return Err(no_such_metric("metric_names", unknown, known));
+    }
+    let series =
+        store.find_series(SeriesFilter { farm_id, device_uid: Some(device_uid), metric_names }).await?;
+    if series.len() > MAX_SERIES {
+        let message =
+            format!("the device has {} series, more than {MAX_SERIES}: name some metrics", series.len());
+        return Err(Error::BadRequest { field: "metric_names", message });
+    }
+    let ids: Vec<SeriesId> = series.iter().map(|(id, _)| *id).collect();
+    let mut keys: HashMap<SeriesId, SeriesKey> = series.into_iter().collect();
+    let readings = store.latest(&ids).await?;
+    Ok(readings.into_iter().filter_map(|reading| Some((keys.remove(&reading.series)?, reading))).collect())
+}

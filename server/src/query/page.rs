@@ -1,0 +1,72 @@
+use std::{
+    fmt::Write as _,
+    hash::{DefaultHasher, Hash, Hasher},
+};
+
+use crate::error::Error;
+
+/// Part of an answer.
+#[derive(Debug)]
+pub struct Page<T> {
+    /// What it holds.
+    pub items: Vec<T>,
+    /// To be sent back for the next part; empty: that was all.
+    pub next_token: String,
+}
+
+impl<T> Page<T> {
+    /// The last part.
+    pub(super) fn last(items: Vec<T>) -> Self {
+        Self { items, next_token: String::new() }
+    }
+}
+
+/// Where a page begins: numbers, bound to the request they were made for.
+#[derive(Debug)]
+pub(super) struct Token {
+    fingerprint: u64,
+}
+
+impl Token {
+    /// Tokens for a request; everything of it that must not change between pages goes in.
+    pub(super) fn of(request: impl Hash) -> Self {
+        let mut hasher = DefaultHasher::new();
+        request.hash(&mut hasher);
+        Self { fingerprint: hasher.finish() }
+    }
+
+    /// Writes a position.
+    pub(super) fn write<const N: usize>(&self, position: [i64; N]) -> String {
+        let mut text = format!("{:016x}", self.fingerprint);
+        for number in position {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "-{:x}", number as u64);
+        }
+        text
+    }
+
+    /// Reads a position back; None from an empty token.
+    pub(super) fn read<const N: usize>(&self, text: &str) -> Result<Option<[i64; N]>, Error> {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let parse = || {
+            let mut parts = text.split('-').map(|part| u64::from_str_radix(part, 16).ok());
+            let fingerprint = parts.next()??;
+            let mut position = [0; N];
+            for number in &mut position {
+                *number = parts.next()?? as i64;
+            }
+            (parts.next().is_none() && fingerprint == self.fingerprint).then_some(position)
+        };
+        match parse() {
+            Some(position) => Ok(Some(position)),
+            None => Err(forged()),
+        }
+    }
+}
+
+pub(super) fn forged() -> Error {
+    let message = "not a token of this request: send back what the last page held, or start over";
+    Error::BadRequest { field: "page_token", message: message.to_owned() }
+}

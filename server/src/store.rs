@@ -1,0 +1,230 @@
+//! Where readings are kept: the [`Store`] contract and its profiles.
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+
+use crate::model::{
+    Micros, Milking, Offset, ProducerId, ProducerRow, Quarantined, Reading, Rejection, SeriesId, SeriesKey,
+    Totals,
+};
+
+pub mod embedded;
+
+/// A place that keeps readings, their producers and what was refused.
+///
+/// Every profile passes the same contract suite (`server/tests/store_contract.rs`).
+#[async_trait]
+pub trait Store: Send + Sync + fmt::Debug + 'static {
+    /// Finds the numbers of series, creating those that are new; answers in the order of `keys`.
+    /// A number handed out is never given to another key, even after a crash.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`]; nothing was promised then.
+    async fn resolve_series(&self, keys: &[SeriesKey]) -> Result<Vec<SeriesId>, StoreError>;
+
+    /// Commits a group in one synced transaction and says what became of each of its producers, in order.
+    ///
+    /// A producer whose ledger row does not fit its [`Guard`] leaves the group; the rest commits. Calling
+    /// it again with the same group after an error is safe: what had been committed is recognised.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`]: the outcome is unknown; call again until it is known.
+    async fn commit(&self, group: Arc<CommitGroup>) -> Result<Vec<Outcome>, StoreError>;
+
+    /// A producer's row in the ledger.
+    async fn producer(&self, id: ProducerId) -> Result<Option<ProducerRow>, StoreError>;
+
+    /// Quarantine of a producer within `span`, by offset, kind and index.
+    async fn quarantine(
+        &self,
+        producer: ProducerId,
+        span: QuarantineSpan,
+        limit: usize,
+    ) -> Result<Vec<Quarantined>, StoreError>;
+
+    /// The series that match, by number.
+    async fn find_series(&self, filter: SeriesFilter) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError>;
+
+    /// The newest reading of each of `series` that has one; among equal times the one committed last.
+    async fn latest(&self, series: &[SeriesId]) -> Result<Vec<Reading>, StoreError>;
+
+    /// Readings of one series with `start_us <= time < end_us`, by time; equal times in a fixed order.
+    /// Skips the first `skip`, answers at most `limit`.
+    async fn range(&self, range: SeriesRange) -> Result<Vec<Reading>, StoreError>;
+
+    /// Milkings, by time; equal times in a fixed order.
+    async fn milkings(&self, range: MilkingRange) -> Result<Vec<Milking>, StoreError>;
+
+    /// Devices after `after` (farm, identifier), in that order.
+    async fn devices(
+        &self,
+        farm_id: Option<i32>,
+        after: Option<(i32, String)>,
+        limit: usize,
+    ) -> Result<Vec<Device>, StoreError>;
+
+    /// Readings by recency, as of `now_us`.
+    async fn activity(&self, now_us: Micros) -> Result<Activity, StoreError>;
+
+    /// Whether the store can be written now; cheap enough for once a second.
+    async fn ready(&self) -> Result<(), StoreError>;
+
+    /// Syncs and closes; later calls fail.
+    async fn close(&self);
+}
+
+/// Work of one lane since its last commit: each producer at most once.
+#[derive(Debug, Default)]
+pub struct CommitGroup {
+    /// In the order of their ids.
+    pub producers: Vec<ProducerCommit>,
+}
+
+/// What one producer contributes to a group.
+#[derive(Debug)]
+pub struct ProducerCommit {
+    /// The producer. Without a guard and an open, the id under which an anonymous write is quarantined.
+    pub producer: ProducerId,
+    /// What must stand in the ledger for the batches to count. None: an anonymous write, or only an open.
+    pub guard: Option<Guard>,
+    /// Committed offset after this commit; the guard's when no batch moves it.
+    pub committed_offset: Offset,
+    /// To be added to the ledger's totals.
+    pub totals: Totals,
+    /// A new session, after the batches: raises the epoch.
+    pub open: Option<OpenSession>,
+    /// Readings, batch by batch as validated; order within means nothing.
+    pub readings: Vec<Vec<Reading>>,
+    /// Milkings.
+    pub milkings: Vec<Milking>,
+    /// Refused readings and milkings.
+    pub quarantined: Vec<Quarantined>,
+}
+
+/// What the ledger must hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Guard {
+    /// Epoch of the session that sent the batches.
+    pub epoch: u64,
+    /// Committed offset before them.
+    pub committed_offset: Offset,
+}
+
+/// Who opens a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenSession {
+    /// Gateway.
+    pub gateway_id: String,
+    /// Client process.
+    pub instance_id: String,
+}
+
+/// What became of a producer in a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Committed, now or by an earlier attempt of the same group. Holds the row as it stands after, and
+    /// what the store itself refused as data (it is in quarantine, and counted there in the row's totals).
+    Committed(ProducerRow, Vec<Rejection>),
+    /// Another session took over: nothing of the batches was written. Holds the row that stands; an
+    /// `open` in the same commit took effect all the same and is part of it.
+    Fenced(ProducerRow),
+}
+
+/// A store failed; the data is not at fault.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It cannot be reached or written at present; it may recover.
+    #[error("{0}")]
+    Unavailable(String, #[source] Option<Box<dyn std::error::Error + Send + Sync>>),
+    /// It was closed.
+    #[error("the store is closed")]
+    Closed,
+    /// What it holds cannot be read: damage or a bug.
+    #[error("the store holds damaged data: {0}")]
+    Damaged(String),
+}
+
+/// Bounds of a look into quarantine.
+#[derive(Clone, Copy, Debug)]
+pub struct QuarantineSpan {
+    /// First (offset, kind, index), inclusive.
+    pub first: (Offset, u8, u32),
+    /// Last offset, inclusive.
+    pub last: Offset,
+}
+
+/// Which series.
+#[derive(Clone, Debug, Default)]
+pub struct SeriesFilter {
+    /// Only this farm.
+    pub farm_id: Option<i32>,
+    /// Only this device.
+    pub device_uid: Option<String>,
+    /// Only these metrics; empty: all.
+    pub metric_names: Vec<String>,
+}
+
+/// Part of a series.
+#[derive(Clone, Copy, Debug)]
+pub struct SeriesRange {
+    /// The series.
+    pub series: SeriesId,
+    /// Inclusive.
+    pub start_us: Micros,
+    /// Exclusive.
+    pub end_us: Micros,
+    /// Leave out so many from the start.
+    pub skip: usize,
+    /// At most so many.
+    pub limit: usize,
+    /// No more once their texts together have so many bytes.
+    pub text_bytes: usize,
+}
+
+/// Milkings of a farm.
+#[derive(Clone, Copy, Debug)]
+pub struct MilkingRange {
+    /// The farm.
+    pub farm_id: i32,
+    /// Only this animal.
+    pub animal_id: Option<i32>,
+    /// Inclusive.
+    pub start_us: Micros,
+    /// Exclusive.
+    pub end_us: Micros,
+    /// Leave out so many from the start.
+    pub skip: usize,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// A device and what was last heard of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Its farm.
+    pub farm_id: i32,
+    /// Its identifier.
+    pub device_uid: String,
+    /// Its kind.
+    pub device_type: String,
+    /// Time of its newest reading; none stored yet: None.
+    pub last_seen_us: Option<Micros>,
+    /// Percent, from the newest reading that told it.
+    pub battery_level: Option<i16>,
+    /// dBm, from the newest reading that told it.
+    pub signal_strength: Option<i16>,
+}
+
+/// How much arrived lately.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Activity {
+    /// Readings whose time is within the last hour, to the minute.
+    pub readings_last_hour: u64,
+    /// Readings whose time is within the last 24 hours, to the minute.
+    pub readings_last_24h: u64,
+    /// Devices with a reading of the last five minutes.
+    pub active_devices: u64,
+}

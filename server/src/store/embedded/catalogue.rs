@@ -1,0 +1,189 @@
+//! Series and their numbers, and which device and newest hour each has.
+
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+};
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::model::{SeriesId, SeriesKey};
+
+/// Tuples whose numbers are kept in memory, at most; the others are looked up.
+const CACHED_KEYS: usize = 100_000;
+
+/// What is known of every series: 16 bytes each; their tuples only as far as the cache holds them.
+pub(super) struct Catalogue {
+    numbers: Mutex<Generations<SeriesKey, SeriesId>>,
+    /// By number; numbers start at 1.
+    series: RwLock<Vec<Option<Series>>>,
+    next_device: AtomicU32,
+}
+
+struct Series {
+    device: u32,
+    newest: AtomicU64,
+}
+
+/// No reading lies after this hour, counted from 1970; and how often that was raised. An odd count says
+/// that a commit which may raise it is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NewestHour {
+    hour: i64,
+    raised: u64,
+}
+
+impl NewestHour {
+    /// Hours take 40 bits (64-bit microseconds reach 33), the count the other 24.
+    const RAISED_BITS: u32 = 24;
+    /// The hour of a series without readings.
+    const NEVER: i64 = -(1 << 39);
+
+    /// The hour, unless there is no reading at all.
+    pub(super) fn hour(self) -> Option<i64> {
+        (self.hour != Self::NEVER).then_some(self.hour)
+    }
+
+    fn pack(self) -> u64 {
+        (self.hour << Self::RAISED_BITS) as u64 | self.raised & ((1 << Self::RAISED_BITS) - 1)
+    }
+
+    fn unpack(word: u64) -> Self {
+        Self { hour: word as i64 >> Self::RAISED_BITS, raised: word & ((1 << Self::RAISED_BITS) - 1) }
+    }
+}
+
+impl Catalogue {
+    pub(super) fn new() -> Self {
+        Self {
+            numbers: Mutex::new(Generations::new(CACHED_KEYS)),
+            series: RwLock::default(),
+            next_device: AtomicU32::new(0),
+        }
+    }
+
+    /// The number for a new series.
+    pub(super) fn next(&self) -> u32 {
+        // The catalogue would fill all memory long before it filled 32 bits.
+        self.series.read().len().max(1) as u32
+    }
+
+    /// The number for a new device.
+    pub(super) fn next_device(&self) -> u32 {
+        self.next_device.load(Ordering::Acquire)
+    }
+
+    /// The number of a tuple, if it is cached.
+    pub(super) fn number(&self, key: &SeriesKey) -> Option<SeriesId> {
+        self.numbers.lock().get(key)
+    }
+
+    /// Remembers a tuple's number.
+    pub(super) fn cache(&self, key: SeriesKey, id: SeriesId) {
+        self.numbers.lock().insert(key, id);
+    }
+
+    /// Takes up a series that is in the store and has no reading after `newest_hour`.
+    pub(super) fn add(&self, id: SeriesId, device: u32, newest_hour: Option<i64>) {
+        let mut series = self.series.write();
+        let index = id.0 as usize;
+        if series.len() <= index {
+            series.resize_with(index + 1, || None);
+        }
+        let newest = NewestHour { hour: newest_hour.unwrap_or(NewestHour::NEVER), raised: 0 };
+        self.next_device.fetch_max(device + 1, Ordering::AcqRel);
+        series[index] = Some(Series { device, newest: AtomicU64::new(newest.pack()) });
+    }
+
+    /// The device of a series, if there is such a series; a commit of a reading in `hour` begins.
+    ///
+    /// To be called before the reading can be seen, so that no search starts too early in time.
+    pub(super) fn begin(&self, id: SeriesId, hour: i64) -> Option<u32> {
+        let series = self.series.read();
+        let series = series.get(id.0 as usize)?.as_ref()?;
+        update(&series.newest, |newest| NewestHour {
+            hour: newest.hour.max(hour),
+            raised: newest.raised | 1,
+        });
+        Some(series.device)
+    }
+
+    /// The commit of readings of these series has ended, and they can be seen.
+    pub(super) fn end(&self, ids: impl Iterator<Item = SeriesId>) {
+        let all = self.series.read();
+        for series in ids.filter_map(|id| all.get(id.0 as usize)?.as_ref()) {
+            update(&series.newest, |newest| NewestHour {
+                raised: newest.raised + (newest.raised & 1),
+                ..newest
+            });
+        }
+    }
+
+    /// Where to start looking for the newest reading. To be called before the snapshot is taken.
+    pub(super) fn newest(&self, id: SeriesId) -> Option<NewestHour> {
+        let series = self.series.read();
+        let series = series.get(id.0 as usize)?.as_ref()?;
+        Some(NewestHour::unpack(series.newest.load(Ordering::Acquire)))
+    }
+
+    /// A search that started at `known` found the newest reading in `hour`, or none.
+    ///
+    /// Forgotten if a commit has been under way since: its reading may be newer.
+    pub(super) fn learn(&self, id: SeriesId, known: NewestHour, hour: Option<i64>) {
+        let series = self.series.read();
+        if let Some(Some(series)) = series.get(id.0 as usize)
+            && known.raised & 1 == 0
+        {
+            let found = NewestHour { hour: hour.unwrap_or(NewestHour::NEVER), ..known };
+            // Lost to a commit: nothing to do.
+            let _ = series.newest.compare_exchange(
+                known.pack(),
+                found.pack(),
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            );
+        }
+    }
+}
+
+fn update(newest: &AtomicU64, change: impl Fn(NewestHour) -> NewestHour) {
+    newest
+        .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
+            Some(change(NewestHour::unpack(word)).pack())
+        })
+        .expect("the change is never None");
+}
+
+/// A map of bounded size: what was not asked for while half of it was filled goes.
+pub(super) struct Generations<K, V> {
+    young: HashMap<K, V>,
+    old: HashMap<K, V>,
+    most: usize,
+}
+
+impl<K: Hash + Eq, V: Clone> Generations<K, V> {
+    /// Holds up to `most` entries.
+    pub(super) fn new(most: usize) -> Self {
+        Self { young: HashMap::new(), old: HashMap::new(), most }
+    }
+
+    pub(super) fn get(&mut self, key: &K) -> Option<V> {
+        if let Some(value) = self.young.get(key) {
+            return Some(value.clone());
+        }
+        let (key, value) = self.old.remove_entry(key)?;
+        self.insert(key, value.clone());
+        Some(value)
+    }
+
+    pub(super) fn insert(&mut self, key: K, value: V) {
+        if self.young.len() >= self.most / 2 {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(key, value);
+    }
+}
+
+#[cfg(test)]
+mod tests;

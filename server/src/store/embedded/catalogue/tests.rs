@@ -1,0 +1,85 @@
+use super::*;
+
+const ID: SeriesId = SeriesId(1);
+
+fn catalogue(newest_hour: Option<i64>) -> Catalogue {
+    let catalogue = Catalogue::new();
+    catalogue.add(ID, 0, newest_hour);
+    catalogue
+}
+
+fn hour(catalogue: &Catalogue) -> Option<i64> {
+    catalogue.newest(ID).expect("it is there").hour()
+}
+
+#[test]
+fn a_search_lowers_the_hour_and_a_commit_raises_it() {
+    let catalogue = catalogue(Some(100));
+    let known = catalogue.newest(ID).unwrap();
+    catalogue.learn(ID, known, Some(-7));
+    assert_eq!(hour(&catalogue), Some(-7));
+    assert_eq!(catalogue.begin(ID, 3), Some(0));
+    assert_eq!(hour(&catalogue), Some(3), "before it can be seen");
+    catalogue.end([ID].into_iter());
+    assert_eq!(hour(&catalogue), Some(3));
+    catalogue.begin(ID, -100);
+    catalogue.end([ID].into_iter());
+    assert_eq!(hour(&catalogue), Some(3));
+    let known = catalogue.newest(ID).unwrap();
+    catalogue.learn(ID, known, None);
+    assert_eq!(hour(&catalogue), None);
+}
+
+/// What a search found is not news if a commit was under way at any moment of it.
+#[test]
+fn a_search_during_a_commit_teaches_nothing() {
+    let catalogue = catalogue(Some(100));
+    // From before the commit to its middle, then to its end.
+    let before = catalogue.newest(ID).unwrap();
+    catalogue.begin(ID, 50);
+    catalogue.learn(ID, before, Some(10));
+    assert_eq!(hour(&catalogue), Some(100));
+    let within = catalogue.newest(ID).unwrap();
+    catalogue.learn(ID, within, Some(10));
+    assert_eq!(hour(&catalogue), Some(100));
+    catalogue.end([ID].into_iter());
+    catalogue.learn(ID, before, Some(10));
+    catalogue.learn(ID, within, Some(10));
+    assert_eq!(hour(&catalogue), Some(100));
+    let after = catalogue.newest(ID).unwrap();
+    catalogue.learn(ID, after, Some(50));
+    assert_eq!(hour(&catalogue), Some(50));
+}
+
+#[test]
+fn a_count_that_wraps_keeps_the_hour() {
+    let catalogue = catalogue(None);
+    let series = catalogue.series.read();
+    let newest = &series[1].as_ref().unwrap().newest;
+    newest.store(NewestHour { hour: -5, raised: (1 << 24) - 1 }.pack(), Ordering::Release);
+    drop(series);
+    catalogue.end([ID].into_iter());
+    assert_eq!(catalogue.newest(ID), Some(NewestHour { hour: -5, raised: 0 }));
+}
+
+#[test]
+fn unknown_series_have_no_device() {
+    let catalogue = catalogue(None);
+    assert_eq!(catalogue.begin(SeriesId(0), 1), None);
+    assert_eq!(catalogue.begin(SeriesId(2), 1), None);
+    assert_eq!(catalogue.newest(SeriesId(u32::MAX)), None);
+    assert_eq!((catalogue.next(), catalogue.next_device()), (2, 1));
+}
+
+#[test]
+fn a_bounded_map_keeps_what_is_asked_for() {
+    let mut map = Generations::new(100);
+    map.insert(0, 0);
+    for n in 1..1000 {
+        map.insert(n, n);
+        assert_eq!(map.get(&0), Some(0), "after {n}");
+        assert!(map.young.len() + map.old.len() <= 100);
+    }
+    assert_eq!(map.get(&999), Some(999));
+    assert_eq!(map.get(&500), None);
+}

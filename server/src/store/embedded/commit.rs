@@ -1,0 +1,309 @@
+//! From a group to one batch of the engine.
+
+use std::collections::HashMap;
+
+use fjall::{Keyspace, OwnedWriteBatch};
+
+use super::{
+    block,
+    catalogue::Generations,
+    devices::{Heard, Status},
+    engine::{Engine, View, undecodable},
+    keys::{self, BlockKey, HOUR_US, MINUTE_US},
+    rows,
+};
+use crate::{
+    model::{ProducerId, ProducerRow, Reading, SeriesId},
+    store::{CommitGroup, Outcome, ProducerCommit, StoreError},
+};
+
+/// Ledger rows kept in memory, at most.
+const CACHED_PRODUCERS: usize = 100_000;
+
+/// Activity counters kept in memory, at most: two weeks of minutes.
+const CACHED_MINUTES: usize = 20_160;
+
+/// Blocks of one series and first time in one commit: 16 bits of the stamp.
+const ORDINAL_BITS: u32 = 16;
+
+/// Committed rows that every commit needs.
+pub(super) struct Committed {
+    ledger: Generations<ProducerId, ProducerRow>,
+    minutes: Generations<i64, u64>,
+}
+
+/// A group turned into a batch, and what is true once that is written.
+pub(super) struct Draft {
+    batch: OwnedWriteBatch,
+    pub(super) outcomes: Vec<Outcome>,
+    /// Statuses after the commit.
+    pub(super) touched: Vec<(u32, Status)>,
+    /// Days that get readings.
+    pub(super) days: Vec<i64>,
+    series: Vec<SeriesId>,
+    producers: Vec<(ProducerId, ProducerRow)>,
+    minutes: Vec<(i64, u64)>,
+}
+
+impl Draft {
+    /// The batch; empty if nothing changes.
+    pub(super) fn take_batch(&mut self, engine: &Engine) -> OwnedWriteBatch {
+        std::mem::replace(&mut self.batch, engine.batch(0))
+    }
+}
+
+impl Committed {
+    pub(super) fn new() -> Self {
+        Self { ledger: Generations::new(CACHED_PRODUCERS), minutes: Generations::new(CACHED_MINUTES) }
+    }
+
+    /// Takes over what a written draft made true.
+    pub(super) fn apply(&mut self, engine: &Engine, draft: Draft) -> Vec<Outcome> {
+        for (producer, row) in draft.producers {
+            self.ledger.insert(producer, row);
+        }
+        for (minute, count) in draft.minutes {
+            self.minutes.insert(minute, count);
+        }
+        engine.devices.set(&draft.touched);
+        engine.catalogue.end(draft.series.into_iter());
+        draft.outcomes
+    }
+
+    /// Forgets the activity counters.
+    pub(super) fn forget_minutes(&mut self) {
+        self.minutes = Generations::new(CACHED_MINUTES);
+    }
+
+    /// Turns a group into the batch of commit `number`.
+    ///
+    /// # Errors
+    ///
+    /// When the ledger cannot be read, a chunk cannot be created, or a series has no such number.
+    pub(super) fn draft(
+        &mut self,
+        engine: &Engine,
+        group: &CommitGroup,
+        number: u64,
+    ) -> Result<Draft, StoreError> {
+        let view = engine.view();
+        let readings: usize = group.producers.iter().flat_map(|commit| &commit.readings).map(Vec::len).sum();
+        let mut draft = Draft {
+            // More would only be right for blocks of a single reading.
+            batch: engine.batch(readings / 4),
+            outcomes: Vec::with_capacity(group.producers.len()),
+            touched: Vec::new(),
+            days: Vec::new(),
+            series: Vec::new(),
+            producers: Vec::new(),
+            minutes: Vec::new(),
+        };
+        let mut readings = Vec::new();
+        let mut milkings = 0;
+        for commit in &group.producers {
+            if self.admit(&view, commit, &mut draft)? {
+                readings.extend(commit.readings.iter().flatten());
+                put_others(&mut draft.batch, engine.rows(), commit, number, &mut milkings);
+            }
+        }
+        if !readings.is_empty() {
+            self.put_readings(&view, &mut draft, &readings, number)?;
+        }
+        for (producer, row) in &draft.producers {
+            draft.batch.insert(engine.rows(), keys::ledger(*producer), rows::encode_producer(row));
+        }
+        if !draft.batch.is_empty() {
+            draft.batch.insert(engine.rows(), keys::LAST_COMMIT, rows::encode_number(number));
+        }
+        Ok(draft)
+    }
+
+    /// Holds a producer's guard against the ledger and notes the outcome; true if its rows are to be written.
+    fn admit(
+        &mut self,
+        view: &View<'_>,
+        commit: &ProducerCommit,
+        draft: &mut Draft,
+    ) -> Result<bool, StoreError> {
+        if commit.guard.is_none() && commit.open.is_none() {
+            draft.outcomes.push(Outcome::Committed(ProducerRow::default(), Vec::new()));
+            return Ok(true);
+        }
+        let mut row = self.producer(view, commit.producer)?;
+        let before = row.clone();
+        let fits = commit
+            .guard
+            .is_none_or(|guard| guard.epoch == row.epoch && guard.committed_offset == row.committed_offset);
+        // The same batches once more, in a group built anew: their offsets say that they are in.
+        let again = commit
+            .guard
+            .is_some_and(|guard| guard.epoch == row.epoch && guard.committed_offset < row.committed_offset)
+            && row.committed_offset == commit.committed_offset
+            && commit.open.is_none();
+        if fits && commit.guard.is_some() {
+            row.committed_offset = commit.committed_offset;
+            row.totals += commit.totals;
+        }
+        if let Some(open) = &commit.open {
+            row.epoch += 1;
+            row.gateway_id.clone_from(&open.gateway_id);
+            row.instance_id.clone_from(&open.instance_id);
+        }
+        if row != before {
+            draft.producers.push((commit.producer, row.clone()));
+        }
+        draft.outcomes.push(if fits || again {
+            Outcome::Committed(row, Vec::new())
+        } else {
+            Outcome::Fenced(row)
+        });
+        Ok(fits)
+    }
+
+    /// A producer's row; the default if there is none.
+    fn producer(&mut self, view: &View<'_>, producer: ProducerId) -> Result<ProducerRow, StoreError> {
+        if let Some(row) = self.ledger.get(&producer) {
+            return Ok(row);
+        }
+        let row = match view.get(keys::ledger(producer))? {
+            Some(value) => rows::decode_producer(&value).map_err(undecodable)?,
+            None => ProducerRow::default(),
+        };
+        self.ledger.insert(producer, row.clone());
+        Ok(row)
+    }
+
+    fn put_readings(
+        &mut self,
+        view: &View<'_>,
+        draft: &mut Draft,
+        readings: &[&Reading],
+        number: u64,
+    ) -> Result<(), StoreError> {
+        let engine = view.engine;
+        let sorted = sort(readings);
+        let mut heard = Heard::default();
+        let mut minutes = Minutes::default();
+        let mut chunk: Option<(i64, Keyspace)> = None;
+        let mut packed = Vec::with_capacity(1024);
+        let mut previous: Option<BlockKey> = None;
+        let mut rest = &sorted[..];
+        while let Some(first) = rest.first() {
+            let (run, tail) = rest.split_at(block_len(rest));
+            rest = tail;
+            let mut key =
+                BlockKey { series: first.series, first_us: first.time_us, stamp: number << ORDINAL_BITS };
+            if let Some(previous) = previous
+                && (previous.series, previous.first_us) == (key.series, key.first_us)
+            {
+                key.stamp = previous.stamp + 1;
+            }
+            if previous.is_none_or(|previous| previous.series != key.series) {
+                draft.series.push(key.series);
+            }
+            previous = Some(key);
+
+            let device = engine.catalogue.begin(key.series, keys::hour_of(key.first_us));
+            let device = device.ok_or_else(|| {
+                StoreError::Damaged(format!("a reading names series {}, which does not exist", key.series.0))
+            })?;
+            heard.add(device, run);
+            minutes.add(run);
+
+            let day = key.day();
+            let chunk = match &mut chunk {
+                Some((of, chunk)) if *of == day => chunk,
+                other => {
+                    draft.days.push(day);
+                    &mut other.insert((day, engine.chunk_or_create(day)?)).1
+                }
+            };
+            packed.clear();
+            block::pack(&mut packed, run);
+            draft.batch.insert(chunk, key.encode(), &packed[..]);
+        }
+        draft.touched = heard.changes(&engine.devices);
+        if !draft.touched.is_empty() {
+            draft.batch.insert(engine.rows(), keys::touches(number), rows::encode_touches(&draft.touched));
+        }
+        for (minute, added) in minutes.counts {
+            let count = match self.minutes.get(&minute) {
+                Some(count) => count,
+                None => view.number(keys::activity(minute))?,
+            } + added;
+            draft.batch.insert(engine.rows(), keys::activity(minute), rows::encode_number(count));
+            draft.minutes.push((minute, count));
+        }
+        Ok(())
+    }
+}
+
+/// Milkings and quarantine of a producer.
+fn put_others(
+    batch: &mut OwnedWriteBatch,
+    rows: &Keyspace,
+    commit: &ProducerCommit,
+    number: u64,
+    milkings: &mut u32,
+) {
+    for milking in &commit.milkings {
+        let key = keys::milking(milking.farm_id, milking.time_us, number, *milkings);
+        batch.insert(rows, key, rows::encode_milking(milking));
+        *milkings += 1;
+    }
+    for quarantined in &commit.quarantined {
+        let rejection = &quarantined.rejection;
+        let key = keys::quarantine(commit.producer, rejection.offset, rejection.kind as u8, rejection.index);
+        batch.insert(rows, key, rows::encode_quarantined(quarantined));
+    }
+}
+
+/// By series, then time, then place in the group.
+fn sort<'a>(readings: &[&'a Reading]) -> Vec<&'a Reading> {
+    let mut order: Vec<u128> = (readings.iter().enumerate())
+        .map(|(place, reading)| {
+            let time = (reading.time_us as u64) ^ (1 << 63);
+            // A group is far smaller than 2^32 readings: the lanes bound its bytes.
+            u128::from(reading.series.0) << 96 | u128::from(time) << 32 | place as u128
+        })
+        .collect();
+    order.sort_unstable();
+    order.into_iter().map(|key| readings[key as u32 as usize]).collect()
+}
+
+/// How many of the first readings make one block.
+fn block_len(sorted: &[&Reading]) -> usize {
+    let first = sorted[0];
+    let hour_end = (keys::hour_of(first.time_us) + 1).saturating_mul(HOUR_US);
+    let span_end = first.time_us.saturating_add(block::MAX_SPAN_US);
+    let mut text_bytes = 0;
+    let fits = |reading: &&&Reading| {
+        let texts = [&reading.session_id, &reading.metadata];
+        text_bytes += texts.into_iter().flatten().map(|text| text.len()).sum::<usize>();
+        reading.series == first.series
+            && reading.time_us < hour_end
+            && reading.time_us <= span_end
+            && text_bytes <= block::MAX_TEXT_BYTES
+    };
+    sorted.iter().take(block::MAX_READINGS).take_while(fits).count().max(1)
+}
+
+/// Readings by minute.
+#[derive(Default)]
+struct Minutes {
+    counts: HashMap<i64, u64>,
+}
+
+impl Minutes {
+    /// Adds readings in the order of their times.
+    fn add(&mut self, run: &[&Reading]) {
+        let mut rest = run;
+        while let Some(first) = rest.first() {
+            let minute = first.time_us.div_euclid(MINUTE_US);
+            let end = (minute + 1).saturating_mul(MINUTE_US);
+            let count = rest.iter().take_while(|reading| reading.time_us < end).count().max(1);
+            *self.counts.entry(minute).or_default() += count as u64;
+            rest = &rest[count..];
+        }
+    }
+}

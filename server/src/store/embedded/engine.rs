@@ -1,0 +1,327 @@
+//! One opening of the fjall database, with what is held in memory about it. After a failure the whole of it
+//! is dropped and opened again: nothing that was not committed survives in memory.
+
+use std::{
+    any::Any,
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::Arc,
+};
+
+use fjall::{
+    AbstractTree, CompressionType, Database, Guard, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch,
+    PersistMode, Readable, Snapshot, UserValue,
+    compaction::Leveled,
+    config::{BlockSizePolicy, CompressionPolicy, FilterPolicy},
+};
+use parking_lot::RwLock;
+
+use super::{
+    EmbeddedConfig,
+    catalogue::Catalogue,
+    codec::{Input, Undecodable, put_varint},
+    devices::Devices,
+    format, journal,
+    keys::{self, Table},
+    rows,
+};
+use crate::{
+    model::{SeriesId, SeriesKey},
+    store::StoreError,
+};
+
+/// Name of the keyspace of everything small.
+const ROWS: &str = "rows";
+
+/// Rotation is ours ([`Engine::rotate`]): fjall's would count each keyspace for itself.
+const NEVER_ROTATE: u64 = u64::MAX / 2;
+
+pub(super) struct Engine {
+    pub(super) catalogue: Catalogue,
+    pub(super) devices: Devices,
+    rows: Keyspace,
+    /// Keyspaces of blocks, by day.
+    chunks: RwLock<BTreeMap<i64, Keyspace>>,
+    memtable_bytes: u64,
+    db: Database,
+}
+
+/// A consistent view of whole commits.
+pub(super) struct View<'a> {
+    pub(super) engine: &'a Engine,
+    snapshot: Snapshot,
+}
+
+impl Engine {
+    /// Opens or creates the database in `dir`.
+    pub(super) fn open(dir: &Path, config: &EmbeddedConfig) -> Result<Self, StoreError> {
+        journal::settle(dir)?;
+        // fjall keeps invariants with `expect`, and may find them broken on disk.
+        catch_unwind(AssertUnwindSafe(|| Self::open_unguarded(dir, config)))
+            .unwrap_or_else(|panic| Err(StoreError::Damaged(panicked(&*panic))))
+    }
+
+    fn open_unguarded(dir: &Path, config: &EmbeddedConfig) -> Result<Self, StoreError> {
+        let db = Database::builder(dir)
+            .cache_size(config.cache_bytes)
+            // The rest of a process's descriptors, often 1024, are for streams.
+            .max_cached_files(Some(256))
+            .max_journaling_size(config.journal_bytes.max(64 << 20))
+            .journal_compression(CompressionType::None)
+            // With more, one of them would turn on the spot while another compacts.
+            .worker_threads(1)
+            .open()
+            .map_err(|error| failed("open the engine", error))?;
+        let rows = db.keyspace(ROWS, row_options).map_err(|error| failed("open the rows", error))?;
+        let names = db.list_keyspace_names();
+        let days = names.iter().filter_map(|name| Some((name, keys::parse_chunk(name)?)));
+        let mut chunks = BTreeMap::new();
+        for (name, day) in days {
+            let chunk = db.keyspace(name, chunk_options).map_err(|error| failed("open a day", error))?;
+            chunks.insert(day, chunk);
+        }
+        format::sync_dir(&dir.join("keyspaces")).map_err(|error| failed("open the engine", error.into()))?;
+        let engine = Self {
+            catalogue: Catalogue::new(),
+            devices: Devices::default(),
+            rows,
+            chunks: RwLock::new(chunks),
+            memtable_bytes: config.memtable_bytes,
+            db,
+        };
+        engine.finish_dropping()?;
+        engine.load()?;
+        Ok(engine)
+    }
+
+    /// Reads the catalogue and the statuses.
+    fn load(&self) -> Result<(), StoreError> {
+        let newest_hour = self.chunks.read().keys().next_back().map(|day| day * 24 + 23);
+        let view = self.view();
+        view.scan(&keys::table(Table::SeriesById), |key, value| {
+            let (device, _) = decode_series(value)?;
+            self.catalogue.add(SeriesId(keys::parse_numbered(key)?), device, newest_hour);
+            Ok(true)
+        })?;
+        view.scan(&keys::table(Table::Status), |key, value| {
+            let mut input = Input(value);
+            let status = rows::status(&mut input)?;
+            input.finish()?;
+            self.devices.set(&[(keys::parse_numbered(key)?, status)]);
+            Ok(true)
+        })?;
+        view.scan(&keys::table(Table::Touches), |_, value| {
+            self.devices.set(&rows::decode_touches(value)?);
+            Ok(true)
+        })
+    }
+
+    pub(super) fn view(&self) -> View<'_> {
+        View { engine: self, snapshot: self.db.snapshot() }
+    }
+
+    /// An empty batch with room for so many rows.
+    pub(super) fn batch(&self, capacity: usize) -> OwnedWriteBatch {
+        OwnedWriteBatch::with_capacity(self.db.clone(), capacity)
+    }
+
+    pub(super) fn rows(&self) -> &Keyspace {
+        &self.rows
+    }
+
+    /// Days that have a chunk, in order.
+    pub(super) fn days(&self) -> Vec<i64> {
+        self.chunks.read().keys().copied().collect()
+    }
+
+    pub(super) fn chunk(&self, day: i64) -> Option<Keyspace> {
+        self.chunks.read().get(&day).cloned()
+    }
+
+    /// The chunk of a day, created if need be. For the writer only.
+    pub(super) fn chunk_or_create(&self, day: i64) -> Result<Keyspace, StoreError> {
+        if let Some(chunk) = self.chunk(day) {
+            return Ok(chunk);
+        }
+        let create = || -> fjall::Result<Keyspace> {
+            let chunk = self.db.keyspace(&keys::chunk(day), chunk_options)?;
+            // fjall syncs what is in the new directory, not its entry in the one above; without that
+            // entry a commit would be taken for one to a deleted keyspace and be left out at recovery.
+            format::sync_dir(chunk.path().parent().unwrap_or(chunk.path()))?;
+            Ok(chunk)
+        };
+        let chunk = create().map_err(|error| failed("create a day", error))?;
+        self.chunks.write().insert(day, chunk.clone());
+        Ok(chunk)
+    }
+
+    /// Forgets a day's chunk and deletes it: readers that still look at it keep its files until they end.
+    pub(super) fn delete_chunk(&self, day: i64) -> Result<(), StoreError> {
+        match self.chunks.write().remove(&day) {
+            Some(chunk) => self.db.delete_keyspace(chunk).map_err(|error| failed("drop a day", error)),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn sync(&self) -> Result<(), StoreError> {
+        self.db.persist(PersistMode::SyncData).map_err(|error| failed("sync", error))
+    }
+
+    /// Whether fjall's own threads have failed: nothing can be written then.
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        self.db.persist(PersistMode::Buffer).map_err(|error| failed("go on", error))
+    }
+
+    /// Whether a commit now might wait inside fjall, where nothing could end the waiting.
+    pub(super) fn is_behind(&self) -> bool {
+        let chunks = self.chunks.read();
+        let mut keyspaces = chunks.values().chain([&self.rows]);
+        let mut sealed = 0;
+        keyspaces.any(|keyspace| {
+            sealed += keyspace.sealed_memtable_count();
+            sealed > 2 || keyspace.tree.l0_run_count() > 16
+        })
+    }
+
+    /// Has the largest memtable written out if all of them together are above the bound.
+    pub(super) fn rotate(&self) -> Result<(), StoreError> {
+        let chunks = self.chunks.read();
+        let sizes = chunks.values().chain([&self.rows]).map(|keyspace| {
+            // A reading's block takes about as much again in the skip list.
+            (keyspace.tree.active_memtable().size(), keyspace)
+        });
+        let (total, largest) = sizes.fold((0, None), |(total, largest), (size, keyspace)| {
+            let larger = largest.is_none_or(|(most, _)| size > most);
+            (total + size, if larger { Some((size, keyspace)) } else { largest })
+        });
+        match largest {
+            Some((_, keyspace)) if total > self.memtable_bytes => {
+                keyspace.rotate_memtable().map(drop).map_err(|error| failed("rotate a memtable", error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Has the memtable of a chunk that is not `live` but holds something written out, if there is one.
+    pub(super) fn rotate_idle(&self, live: impl Fn(i64) -> bool) -> Result<(), StoreError> {
+        let chunks = self.chunks.read();
+        let mut idle = chunks.iter().filter(|(day, _)| !live(**day)).map(|(_, chunk)| chunk);
+        match idle.find(|chunk| chunk.tree.active_memtable().size() > 0) {
+            Some(chunk) => {
+                chunk.rotate_memtable().map(drop).map_err(|error| failed("rotate a memtable", error))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl View<'_> {
+    pub(super) fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<UserValue>, StoreError> {
+        self.snapshot.get(&self.engine.rows, key).map_err(|error| failed("read", error))
+    }
+
+    /// A number in the rows; absent: 0.
+    pub(super) fn number(&self, key: impl AsRef<[u8]>) -> Result<u64, StoreError> {
+        self.get(key)?.map_or(Ok(0), |value| rows::decode_number(&value).map_err(undecodable))
+    }
+
+    /// Shows the rows with a prefix, in order, until `see` answers false.
+    pub(super) fn scan(
+        &self,
+        prefix: &[u8],
+        see: impl FnMut(&[u8], &[u8]) -> Result<bool, Undecodable>,
+    ) -> Result<(), StoreError> {
+        show(self.snapshot.prefix(&self.engine.rows, prefix), see)
+    }
+
+    /// Shows the rows from `first` to `last`, both included, in order, until `see` answers false.
+    pub(super) fn scan_range(
+        &self,
+        first: &[u8],
+        last: &[u8],
+        see: impl FnMut(&[u8], &[u8]) -> Result<bool, Undecodable>,
+    ) -> Result<(), StoreError> {
+        show(self.snapshot.range(&self.engine.rows, first..=last), see)
+    }
+
+    /// Blocks with a prefix in a chunk, in order.
+    pub(super) fn blocks(&self, chunk: &Keyspace, prefix: &[u8]) -> fjall::Iter {
+        self.snapshot.prefix(chunk, prefix)
+    }
+}
+
+/// Commits a batch; durable when it returns if `synced`.
+pub(super) fn write(batch: OwnedWriteBatch, synced: bool) -> Result<(), StoreError> {
+    let mode = if synced { PersistMode::SyncData } else { PersistMode::Buffer };
+    batch.durability(Some(mode)).commit().map_err(|error| failed("commit", error))
+}
+
+fn show(
+    rows: fjall::Iter,
+    mut see: impl FnMut(&[u8], &[u8]) -> Result<bool, Undecodable>,
+) -> Result<(), StoreError> {
+    for row in rows {
+        let (key, value) = entry(row)?;
+        if !see(&key, &value).map_err(undecodable)? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Key and value of what an iterator found.
+pub(super) fn entry(guard: Guard) -> Result<fjall::KvPair, StoreError> {
+    guard.into_inner().map_err(|error| failed("read", error))
+}
+
+/// The value under a series' number: its device, and the key of its tuple.
+pub(super) fn encode_series(device: u32, key: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(key.len() + 5);
+    put_varint(&mut out, device.into());
+    out.extend_from_slice(key);
+    out
+}
+
+pub(super) fn decode_series(value: &[u8]) -> Result<(u32, SeriesKey), Undecodable> {
+    let mut input = Input(value);
+    Ok((input.number()?, keys::parse_series(input.0)?))
+}
+
+pub(super) fn undecodable(Undecodable(what): Undecodable) -> StoreError {
+    StoreError::Damaged(format!("a row or block does not decode: {what}"))
+}
+
+/// What fjall's error means for the store.
+pub(super) fn failed(doing: &str, error: fjall::Error) -> StoreError {
+    use fjall::{Error, LsmError};
+    let why = match &error {
+        Error::Io(source) | Error::Storage(LsmError::Io(source)) => source.to_string(),
+        Error::Poisoned => "it failed to write in the background; is the disk full or failing?".into(),
+        Error::Locked => "something else has its files open".into(),
+        _ => return StoreError::Damaged(format!("the embedded store could not {doing}: {error}")),
+    };
+    StoreError::Unavailable(format!("the embedded store could not {doing}: {why}"), Some(error.into()))
+}
+
+/// What a panic said.
+pub(super) fn panicked(panic: &(dyn Any + Send)) -> String {
+    let said = panic.downcast_ref::<&str>().copied();
+    let said = said.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("the storage engine gave up: {}", said.unwrap_or("no reason given"))
+}
+
+fn row_options() -> KeyspaceCreateOptions {
+    KeyspaceCreateOptions::default().max_memtable_size(NEVER_ROTATE)
+}
+
+/// Blocks are only ever found by ranges, for which filters are no help; and packed, so that only what has
+/// come to rest is worth compressing.
+fn chunk_options() -> KeyspaceCreateOptions {
+    KeyspaceCreateOptions::default()
+        .max_memtable_size(NEVER_ROTATE)
+        .data_block_size_policy(BlockSizePolicy::all(16 << 10))
+        .data_block_compression_policy(CompressionPolicy::new([CompressionType::None, CompressionType::Lz4]))
+        .filter_policy(FilterPolicy::disabled())
+        .compaction_strategy(Arc::new(Leveled::default().with_table_target_size(16 << 20)))
+}

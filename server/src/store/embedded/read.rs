@@ -1,0 +1,330 @@
+//! Reads, each over one view of whole commits.
+
+use std::{cmp::Ordering, collections::BinaryHeap};
+
+use fjall::Keyspace;
+
+use super::{
+    block,
+    engine::{Engine, View, entry, undecodable},
+    keys::{self, BlockKey, HOUR_US, MINUTE_US},
+    rows,
+};
+use crate::{
+    model::{
+        DAY_US, Micros, Milking, ProducerId, ProducerRow, Quarantined, Reading, SECOND_US, SeriesId,
+        SeriesKey,
+    },
+    store::{Activity, Device, MilkingRange, QuarantineSpan, SeriesFilter, SeriesRange, StoreError},
+};
+
+/// A device is active if it was seen so lately.
+const ACTIVE_US: Micros = 300 * SECOND_US;
+
+/// The newest reading of each of `series` that has one, in their order.
+pub(super) fn latest(engine: &Engine, series: &[SeriesId]) -> Result<Vec<Reading>, StoreError> {
+    // Asked first, then looked at: what is committed in between is found or was announced.
+    let known: Vec<_> = series.iter().map(|&id| engine.catalogue.newest(id)).collect();
+    let view = engine.view();
+    let mut found = Vec::with_capacity(series.len());
+    for (&id, known) in series.iter().zip(known) {
+        let Some(known) = known else { continue };
+        let Some(newest_hour) = known.hour() else { continue };
+        let newest = view.latest(id, newest_hour)?;
+        engine.catalogue.learn(id, known, newest.as_ref().map(|reading| keys::hour_of(reading.time_us)));
+        found.extend(newest);
+    }
+    Ok(found)
+}
+
+impl View<'_> {
+    pub(super) fn producer(&self, id: ProducerId) -> Result<Option<ProducerRow>, StoreError> {
+        let row = self.get(keys::ledger(id))?;
+        row.map(|value| rows::decode_producer(&value).map_err(undecodable)).transpose()
+    }
+
+    pub(super) fn quarantine(
+        &self,
+        producer: ProducerId,
+        span: QuarantineSpan,
+        limit: usize,
+    ) -> Result<Vec<Quarantined>, StoreError> {
+        let (offset, kind, index) = span.first;
+        let mut found = Vec::new();
+        if limit == 0 || offset > span.last {
+            return Ok(found);
+        }
+        let first = keys::quarantine(producer, offset, kind, index);
+        let last = keys::quarantine(producer, span.last, u8::MAX, u32::MAX);
+        self.scan_range(&first, &last, |key, value| {
+            found.push(rows::decode_quarantined(keys::parse_quarantine(key)?, value)?);
+            Ok(found.len() < limit)
+        })?;
+        Ok(found)
+    }
+
+    pub(super) fn find_series(
+        &self,
+        filter: &SeriesFilter,
+    ) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError> {
+        let prefix = match (filter.farm_id, &filter.device_uid) {
+            (Some(farm_id), Some(device_uid)) => keys::series_of_device(farm_id, device_uid),
+            (farm_id, _) => keys::series_of_farm(farm_id),
+        };
+        let mut found = Vec::new();
+        self.scan(&prefix, |key, value| {
+            let key = keys::parse_series(key)?;
+            if filter.device_uid.as_ref().is_none_or(|uid| *uid == key.device_uid)
+                && (filter.metric_names.is_empty() || filter.metric_names.contains(&key.metric_name))
+            {
+                let mut input = super::codec::Input(value);
+                found.push((SeriesId(input.number()?), key));
+            }
+            Ok(true)
+        })?;
+        found.sort_unstable_by_key(|&(id, _)| id);
+        Ok(found)
+    }
+
+    pub(super) fn milkings(&self, range: &MilkingRange) -> Result<Vec<Milking>, StoreError> {
+        let mut found = Vec::new();
+        let mut skip = range.skip;
+        if range.limit == 0 || range.start_us >= range.end_us {
+            return Ok(found);
+        }
+        let first = keys::milkings_from(range.farm_id, range.start_us);
+        let last = keys::milking(range.farm_id, range.end_us - 1, u64::MAX, u32::MAX);
+        self.scan_range(&first, &last, |_, value| {
+            let milking = rows::decode_milking(value)?;
+            if range.animal_id.is_none_or(|animal| animal == milking.animal_id) {
+                match skip {
+                    0 => found.push(milking),
+                    _ => skip -= 1,
+                }
+            }
+            Ok(found.len() < range.limit)
+        })?;
+        Ok(found)
+    }
+
+    pub(super) fn devices(
+        &self,
+        farm_id: Option<i32>,
+        after: Option<&(i32, String)>,
+        limit: usize,
+    ) -> Result<Vec<Device>, StoreError> {
+        let mut found = Vec::new();
+        if limit == 0 {
+            return Ok(found);
+        }
+        let prefix = keys::devices_of_farm(farm_id);
+        let mut last = prefix.clone();
+        last.extend([0xff; 5]);
+        let mut first = prefix;
+        if let Some((farm, uid)) = after {
+            first = first.max(keys::device(*farm, uid));
+        }
+        let statuses = &self.engine.devices;
+        self.scan_range(&first, &last, |key, value| {
+            let (farm_id, device_uid) = keys::parse_device(key)?;
+            if after.is_some_and(|(farm, uid)| (*farm, uid) == (farm_id, &device_uid)) {
+                return Ok(true);
+            }
+            let (number, device_type) = rows::decode_device(value)?;
+            let status = statuses.get(number);
+            found.push(Device {
+                farm_id,
+                device_uid,
+                device_type,
+                last_seen_us: status.map(|status| status.last_seen_us),
+                battery_level: status.and_then(|status| Some(status.battery_level?.1)),
+                signal_strength: status.and_then(|status| Some(status.signal_strength?.1)),
+            });
+            Ok(found.len() < limit)
+        })?;
+        Ok(found)
+    }
+
+    pub(super) fn activity(&self, now_us: Micros) -> Result<Activity, StoreError> {
+        let now = now_us.div_euclid(MINUTE_US);
+        let mut activity = Activity {
+            active_devices: self.engine.devices.count_since(now_us.saturating_sub(ACTIVE_US)),
+            ..Activity::default()
+        };
+        let day_ago = now - DAY_US / MINUTE_US + 1;
+        let hour_ago = keys::activity(now - HOUR_US / MINUTE_US + 1);
+        self.scan_range(&keys::activity(day_ago), &keys::activity(now), |minute, count| {
+            let count = rows::decode_number(count)?;
+            activity.readings_last_24h += count;
+            if minute >= &hour_ago[..] {
+                activity.readings_last_hour += count;
+            }
+            Ok(true)
+        })?;
+        Ok(activity)
+    }
+
+    pub(super) fn range(&self, range: &SeriesRange) -> Result<Vec<Reading>, StoreError> {
+        let mut found = Found {
+            skip: range.skip,
+            limit: range.limit,
+            text_bytes: range.text_bytes,
+            readings: Vec::new(),
+        };
+        if range.limit == 0 || range.start_us >= range.end_us {
+            return Ok(found.readings);
+        }
+        let first_hour = keys::hour_of(range.start_us);
+        let last_hour = keys::hour_of(range.end_us - 1);
+        for day in self.engine.days() {
+            let hours = (day * 24).max(first_hour)..=(day * 24 + 23).min(last_hour);
+            if hours.is_empty() {
+                continue;
+            }
+            let Some(chunk) = self.engine.chunk(day) else { continue };
+            for hour in hours {
+                self.range_in_hour(&chunk, hour, range, &mut found)?;
+                if found.is_full() {
+                    return Ok(found.readings);
+                }
+            }
+        }
+        Ok(found.readings)
+    }
+
+    /// Merges the blocks of an hour: they are in the order of their first times, but overlap.
+    fn range_in_hour(
+        &self,
+        chunk: &Keyspace,
+        hour: i64,
+        range: &SeriesRange,
+        found: &mut Found,
+    ) -> Result<(), StoreError> {
+        let mut waiting = BinaryHeap::new();
+        let mut unpacked = Vec::new();
+        for guard in self.blocks(chunk, &keys::blocks_of_hour(hour, range.series)) {
+            let (key, value) = entry(guard)?;
+            let key = BlockKey::decode(hour.div_euclid(24), &key).map_err(undecodable)?;
+            if key.first_us >= range.end_us {
+                break;
+            }
+            if block::peek(key.first_us, &value).map_err(undecodable)?.1 < range.start_us {
+                continue;
+            }
+            // An equal time may stand in this block with a lower commit.
+            while waiting.peek().is_some_and(|next: &Waiting| next.reading.time_us < key.first_us) {
+                found.extend(waiting.pop().map(|next| next.reading));
+            }
+            if found.is_full() {
+                return Ok(());
+            }
+            block::unpack(key.series, key.first_us, &value, &mut unpacked).map_err(undecodable)?;
+            for (place, reading) in unpacked.drain(..).enumerate() {
+                if (range.start_us..range.end_us).contains(&reading.time_us) {
+                    waiting.push(Waiting { stamp: key.stamp, place, reading });
+                }
+            }
+        }
+        while let Some(next) = waiting.pop() {
+            found.extend(Some(next.reading));
+        }
+        Ok(())
+    }
+
+    pub(super) fn latest(&self, series: SeriesId, newest_hour: i64) -> Result<Option<Reading>, StoreError> {
+        for day in self.engine.days().into_iter().rev().filter(|day| day * 24 <= newest_hour) {
+            let Some(chunk) = self.engine.chunk(day) else { continue };
+            for hour in (day * 24..=newest_hour.min(day * 24 + 23)).rev() {
+                if let Some(reading) = self.latest_in_hour(&chunk, hour, series)? {
+                    return Ok(Some(reading));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn latest_in_hour(
+        &self,
+        chunk: &Keyspace,
+        hour: i64,
+        series: SeriesId,
+    ) -> Result<Option<Reading>, StoreError> {
+        let mut newest: Option<(Micros, u64, BlockKey, fjall::UserValue)> = None;
+        for guard in self.blocks(chunk, &keys::blocks_of_hour(hour, series)).rev() {
+            let (key, value) = entry(guard)?;
+            let key = BlockKey::decode(hour.div_euclid(24), &key).map_err(undecodable)?;
+            if newest
+                .as_ref()
+                .is_some_and(|(last_us, ..)| key.first_us.saturating_add(block::MAX_SPAN_US) < *last_us)
+            {
+                break;
+            }
+            let (_, last_us) = block::peek(key.first_us, &value).map_err(undecodable)?;
+            if newest
+                .as_ref()
+                .is_none_or(|(newest_us, stamp, ..)| (*newest_us, *stamp) < (last_us, key.stamp))
+            {
+                newest = Some((last_us, key.stamp, key, value));
+            }
+        }
+        let Some((_, _, key, value)) = newest else { return Ok(None) };
+        let mut readings = Vec::new();
+        block::unpack(series, key.first_us, &value, &mut readings).map_err(undecodable)?;
+        Ok(readings.pop())
+    }
+}
+
+/// Readings found, past those to be left out.
+struct Found {
+    skip: usize,
+    limit: usize,
+    text_bytes: usize,
+    readings: Vec<Reading>,
+}
+
+impl Found {
+    fn extend(&mut self, reading: Option<Reading>) {
+        match (self.skip, reading) {
+            (0, Some(reading)) if !self.is_full() => {
+                let texts = [&reading.session_id, &reading.metadata];
+                let bytes = texts.into_iter().flatten().map(|text| text.len()).sum();
+                self.text_bytes = self.text_bytes.saturating_sub(bytes);
+                self.readings.push(reading);
+            }
+            (0, _) | (_, None) => {}
+            _ => self.skip -= 1,
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.readings.len() == self.limit || self.text_bytes == 0
+    }
+}
+
+/// A reading that waits for those that may come before it: by time, then commit, then place.
+struct Waiting {
+    stamp: u64,
+    place: usize,
+    reading: Reading,
+}
+
+impl Ord for Waiting {
+    /// Turned around: the heap gives the greatest first.
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.reading.time_us, other.stamp, other.place).cmp(&(self.reading.time_us, self.stamp, self.place))
+    }
+}
+
+impl PartialOrd for Waiting {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Waiting {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Waiting {}

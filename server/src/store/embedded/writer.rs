@@ -1,0 +1,373 @@
+//! The one thread that writes: commits, new series, statuses, dropped days; and what it does when the
+//! engine fails.
+
+use std::{
+    collections::HashMap,
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::{
+        Arc, Weak,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::oneshot;
+
+use super::{
+    Shared, State,
+    commit::Committed,
+    devices::Unwritten,
+    engine::{self, Engine},
+    format::Directory,
+    keys, series,
+};
+use crate::{
+    model::{SeriesId, SeriesKey},
+    store::{CommitGroup, Outcome, StoreError},
+};
+
+/// What the thread is asked to do.
+pub(super) enum Command {
+    Commit(Arc<CommitGroup>, Reply<Vec<Outcome>>),
+    Resolve(Vec<SeriesKey>, Reply<Vec<SeriesId>>),
+    DropDay(i64, Reply<()>),
+    Close(Reply<()>),
+}
+
+pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// How often it looks after things while nothing is asked.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Statuses are written this long after they changed.
+const STATUS_INTERVAL: Duration = Duration::from_secs(10);
+
+const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+const LAST_BACKOFF: Duration = Duration::from_secs(5);
+
+/// Attempts that are remembered: a lane has one group at a time, and lanes are few.
+const REMEMBERED: usize = 16;
+
+/// Chunks that got nothing for this long give their memtable back.
+const IDLE: Duration = Duration::from_mins(1);
+
+/// New series that wait for a commit to sync them, at most.
+const MOST_UNSYNCED: usize = 10_000;
+
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    /// Keeps other processes out as long as the thread lives.
+    directory: Directory,
+    engine: Option<Arc<Engine>>,
+    /// The engine that failed: it must be gone before the next is opened.
+    gone: Weak<Engine>,
+    committed: Committed,
+    /// Number of the last commit that was attempted; none is used twice.
+    last_commit: u64,
+    attempts: Vec<Attempt>,
+    /// Series that were handed out and may not be on disk yet.
+    unsynced: series::Created,
+    unwritten: Unwritten,
+    statuses_written: Instant,
+    /// When each day last got a reading.
+    written: HashMap<i64, Instant>,
+    looked_after: Instant,
+    reopen_at: Instant,
+    backoff: Duration,
+}
+
+/// A group that was tried: its caller may not have learned what became of it.
+struct Attempt {
+    group: Weak<CommitGroup>,
+    number: u64,
+    outcomes: Vec<Outcome>,
+    committed: bool,
+}
+
+/// Why something was not done.
+enum Failure {
+    /// It was not tried.
+    Refused(StoreError),
+    /// It was tried, and the engine is not to be used again: a torn entry may end its journal.
+    Engine(StoreError),
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Engine(error)
+    }
+}
+
+impl Writer {
+    /// Takes over a directory and its engine.
+    ///
+    /// # Errors
+    ///
+    /// When the engine cannot be read.
+    pub(super) fn new(shared: Arc<Shared>, directory: Directory, engine: Engine) -> Result<Self, StoreError> {
+        let now = Instant::now();
+        let mut writer = Self {
+            shared,
+            directory,
+            engine: None,
+            gone: Weak::new(),
+            committed: Committed::new(),
+            last_commit: 0,
+            attempts: Vec::new(),
+            unsynced: Vec::new(),
+            unwritten: Unwritten::default(),
+            statuses_written: now,
+            written: HashMap::new(),
+            looked_after: now,
+            reopen_at: now,
+            backoff: FIRST_BACKOFF,
+        };
+        writer.take_over(engine)?;
+        Ok(writer)
+    }
+
+    /// Works until it is told to close, or nobody is left who could tell it anything.
+    pub(super) fn run(mut self, commands: &Receiver<Command>) {
+        let closing = loop {
+            let wait = match self.engine {
+                Some(_) => TICK,
+                None => self.reopen_at.saturating_duration_since(Instant::now()),
+            };
+            match commands.recv_timeout(wait) {
+                Ok(Command::Commit(group, reply)) => self.answer(reply, |writer| writer.commit(group)),
+                Ok(Command::Resolve(keys, reply)) => self.answer(reply, |writer| writer.resolve(keys)),
+                Ok(Command::DropDay(day, reply)) => self.answer(reply, |writer| writer.drop_day(day)),
+                Ok(Command::Close(reply)) => break Some(reply),
+                Err(RecvTimeoutError::Disconnected) => break None,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if self.engine.is_none() {
+                self.reopen();
+            } else if let Err(Failure::Engine(error)) = self.attempt(Self::look_after) {
+                self.fail(&error);
+            }
+        };
+        self.close();
+        // The directory is free before anyone hears that it is closed.
+        drop(self);
+        if let Some(reply) = closing {
+            let _ = reply.send(Ok(()));
+        }
+    }
+
+    fn answer<T>(&mut self, reply: Reply<T>, work: impl FnOnce(&mut Self) -> Result<T, Failure>) {
+        let answer = self.attempt(work).map_err(|failure| match failure {
+            Failure::Refused(error) => error,
+            Failure::Engine(error) => {
+                self.fail(&error);
+                match error {
+                    // It is being opened again, and tells then whether it is damaged.
+                    StoreError::Damaged(what) => StoreError::Unavailable(what, None),
+                    other => other,
+                }
+            }
+        });
+        // Nobody may be waiting any more.
+        let _ = reply.send(answer);
+    }
+
+    /// Does something with the engine, which keeps its invariants with panics.
+    fn attempt<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, Failure>) -> Result<T, Failure> {
+        catch_unwind(AssertUnwindSafe(|| work(self)))
+            .unwrap_or_else(|panic| Err(StoreError::Damaged(engine::panicked(&*panic)).into()))
+    }
+
+    /// Takes the group, so that it is let go before anyone hears of the outcome.
+    #[expect(clippy::needless_pass_by_value, reason = "see above")]
+    fn commit(&mut self, group: Arc<CommitGroup>) -> Result<Vec<Outcome>, Failure> {
+        let engine = self.engine()?;
+        self.attempts.retain(|attempt| attempt.group.strong_count() > 0);
+        if let Some(known) =
+            self.attempts.iter().find(|attempt| attempt.group.as_ptr() == Arc::as_ptr(&group))
+        {
+            return Ok(known.outcomes.clone());
+        }
+        wait_for_flush(&engine)?;
+
+        let number = self.last_commit + 1;
+        self.last_commit = number;
+        let mut draft = self.committed.draft(&engine, &group, number)?;
+        let batch = draft.take_batch(&engine);
+        if !batch.is_empty() {
+            self.attempts.truncate(REMEMBERED - 1);
+            let outcomes = draft.outcomes.clone();
+            self.attempts
+                .insert(0, Attempt { group: Arc::downgrade(&group), number, outcomes, committed: false });
+            engine::write(batch, true)?;
+            self.attempts[0].committed = true;
+            self.backoff = FIRST_BACKOFF;
+            self.unsynced.clear();
+        }
+        if !draft.touched.is_empty() {
+            self.unwritten.devices.extend(draft.touched.iter().map(|&(device, _)| device));
+            self.unwritten.commits.push(number);
+        }
+        let now = Instant::now();
+        self.written.extend(draft.days.iter().map(|&day| (day, now)));
+        let outcomes = self.committed.apply(&engine, draft);
+        engine.rotate()?;
+        Ok(outcomes)
+    }
+
+    fn resolve(&mut self, keys: Vec<SeriesKey>) -> Result<Vec<SeriesId>, Failure> {
+        let engine = self.engine()?;
+        let (ids, created) = series::resolve(&engine, keys)?;
+        self.unsynced.extend(created);
+        if self.unsynced.len() > MOST_UNSYNCED {
+            engine.sync()?;
+            self.unsynced.clear();
+        }
+        Ok(ids)
+    }
+
+    fn drop_day(&mut self, day: i64) -> Result<(), Failure> {
+        let engine = self.engine()?;
+        self.committed.forget_minutes();
+        Ok(engine.drop_day(day)?)
+    }
+
+    /// The engine, unless it is down or must not be filled further.
+    fn engine(&self) -> Result<Arc<Engine>, Failure> {
+        match &*self.shared.state.read() {
+            State::Open(engine) => Ok(engine.clone()),
+            other => Err(Failure::Refused(other.refusal())),
+        }
+    }
+
+    /// What is to be done once in a while.
+    fn look_after(&mut self) -> Result<(), Failure> {
+        if self.looked_after.elapsed() < TICK {
+            return Ok(());
+        }
+        self.looked_after = Instant::now();
+        let Some(engine) = self.engine.clone() else { return Ok(()) };
+        engine.check()?;
+        if !self.has_room(&engine)? {
+            return Ok(());
+        }
+        if self.statuses_written.elapsed() >= STATUS_INTERVAL {
+            self.write_statuses(&engine)?;
+        }
+        let written = &self.written;
+        engine.rotate_idle(|day| written.get(&day).is_some_and(|at| at.elapsed() < IDLE))?;
+        Ok(())
+    }
+
+    /// Looks at the free space of the disk, and notes whether it is enough to write.
+    fn has_room(&self, engine: &Arc<Engine>) -> Result<bool, StoreError> {
+        let config = &self.shared.config;
+        let free_bytes = free_bytes(&config.dir).map_err(|source| {
+            let what = format!("the free space of {} cannot be read", config.dir.display());
+            StoreError::Unavailable(what, Some(source.into()))
+        })?;
+        self.shared.set_room(engine, free_bytes);
+        Ok(free_bytes >= config.min_free_bytes)
+    }
+
+    fn write_statuses(&mut self, engine: &Engine) -> Result<(), StoreError> {
+        self.statuses_written = Instant::now();
+        if self.unwritten.commits.is_empty() {
+            return Ok(());
+        }
+        wait_for_flush(engine)?;
+        engine::write(self.unwritten.batch(engine), false)?;
+        self.unwritten = Unwritten::default();
+        Ok(())
+    }
+
+    /// Starts with what an engine holds.
+    fn take_over(&mut self, engine: Engine) -> Result<(), StoreError> {
+        let committed = engine.view().number(keys::LAST_COMMIT)?;
+        self.last_commit = self.last_commit.max(committed);
+        self.attempts.retain_mut(|attempt| {
+            attempt.committed |= attempt.number <= committed;
+            attempt.committed
+        });
+        self.committed = Committed::new();
+        self.unwritten = Unwritten::read(&engine)?;
+        series::restore(&engine, &self.unsynced)?;
+        let engine = Arc::new(engine);
+        self.shared.set_state(State::Open(engine.clone()));
+        self.has_room(&engine)?;
+        self.engine = Some(engine);
+        Ok(())
+    }
+
+    fn fail(&mut self, error: &StoreError) {
+        tracing::error!(%error, retry_in = ?self.backoff, "the embedded store failed and is being reopened");
+        self.shared.set_state(State::of(error));
+        self.gone = self.engine.take().map(|engine| Arc::downgrade(&engine)).unwrap_or_default();
+        self.back_off();
+    }
+
+    fn back_off(&mut self) {
+        self.reopen_at = Instant::now() + self.backoff;
+        self.backoff = (self.backoff * 2).min(LAST_BACKOFF);
+    }
+
+    fn reopen(&mut self) {
+        if Instant::now() < self.reopen_at {
+            return;
+        }
+        if self.gone.strong_count() > 0 {
+            // Readers are still looking at what failed.
+            self.reopen_at = Instant::now() + FIRST_BACKOFF;
+            return;
+        }
+        let opened = Engine::open(&self.directory.engine(), &self.shared.config);
+        match opened
+            .map_err(Into::into)
+            .and_then(|engine| self.attempt(|writer| Ok(writer.take_over(engine)?)))
+        {
+            Ok(()) => tracing::info!("the embedded store is open again"),
+            Err(Failure::Refused(error) | Failure::Engine(error)) => {
+                tracing::error!(%error, retry_in = ?self.backoff, "the embedded store cannot be reopened");
+                self.shared.set_state(State::of(&error));
+                self.back_off();
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        if let Some(engine) = self.engine.take() {
+            let written = self.write_statuses(&engine).and_then(|()| engine.sync());
+            if let Err(error) = written {
+                // Everything acknowledged is on disk; the statuses are rebuilt at the next start.
+                tracing::warn!(%error, "the embedded store was not closed cleanly");
+            }
+            self.gone = Arc::downgrade(&engine);
+        }
+        self.shared.set_state(State::Closed);
+        // A read takes milliseconds; one that hangs must not keep the process.
+        let deadline = Instant::now() + LAST_BACKOFF;
+        while self.gone.strong_count() > 0 && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// Waits here, where a failed engine is noticed, for what fjall would wait for without end.
+fn wait_for_flush(engine: &Engine) -> Result<(), StoreError> {
+    while engine.is_behind() {
+        engine.check()?;
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+/// Bytes that the file system of `dir` would still give us.
+fn free_bytes(dir: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(dir)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,201 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::{
+    ingest::Ingest,
+    model::{Micros, Milking, ProducerId, ProducerRow, Quarantined, Reading, SeriesId, SeriesKey},
+    store::{
+        Activity, CommitGroup, Device, MilkingRange, Outcome, QuarantineSpan, SeriesFilter, SeriesRange,
+        Store, StoreError,
+    },
+};
+
+/// What goes wrong, on demand. Each fault hits the next commit that holds batches.
+#[derive(Debug)]
+pub struct Faults {
+    next: Mutex<Vec<Fault>>,
+    stalled: watch::Sender<bool>,
+    down: watch::Sender<bool>,
+    damaged: watch::Sender<bool>,
+    ingest: Mutex<Option<Ingest>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    DropBeforeCommit,
+    DropAfterCommit,
+}
+
+impl Default for Faults {
+    fn default() -> Self {
+        Self {
+            next: Mutex::default(),
+            stalled: watch::Sender::new(false),
+            down: watch::Sender::new(false),
+            damaged: watch::Sender::new(false),
+            ingest: Mutex::default(),
+        }
+    }
+}
+
+impl Faults {
+    /// Every stream breaks just before the next commit, which does not take place.
+    pub fn drop_before_commit(&self) {
+        self.next.lock().push(Fault::DropBeforeCommit);
+    }
+
+    /// Every stream breaks just after the next commit: it is durable, and no ack tells so.
+    pub fn drop_after_commit(&self) {
+        self.next.lock().push(Fault::DropAfterCommit);
+    }
+
+    /// Commits wait, until told otherwise.
+    pub fn stall(&self, stalled: bool) {
+        self.stalled.send_replace(stalled);
+    }
+
+    /// The store refuses commits as an unreachable one would, until told otherwise.
+    pub fn store_down(&self, down: bool) {
+        self.down.send_replace(down);
+    }
+
+    /// What the ledger holds cannot be read, until told otherwise.
+    pub fn damage(&self, damaged: bool) {
+        self.damaged.send_replace(damaged);
+    }
+
+    pub(super) fn attach(&self, ingest: Ingest) {
+        *self.ingest.lock() = Some(ingest);
+    }
+
+    /// Lets go of the server, which holds the faults through its store.
+    pub(super) fn detach(&self) {
+        *self.ingest.lock() = None;
+    }
+
+    fn cut_streams(&self) {
+        if let Some(ingest) = &*self.ingest.lock() {
+            ingest.cut_streams();
+        }
+    }
+
+    fn take(&self) -> Option<Fault> {
+        let mut next = self.next.lock();
+        (!next.is_empty()).then(|| next.remove(0))
+    }
+
+    fn unavailable(&self) -> Result<(), StoreError> {
+        if *self.down.borrow() {
+            return Err(StoreError::Unavailable("the store was told to be down".to_owned(), None));
+        }
+        Ok(())
+    }
+}
+
+/// A store that fails when told to.
+#[derive(Debug)]
+pub(super) struct FaultyStore {
+    inner: Arc<dyn Store>,
+    faults: Arc<Faults>,
+}
+
+impl FaultyStore {
+    pub(super) fn new(inner: Arc<dyn Store>, faults: Arc<Faults>) -> Self {
+        Self { inner, faults }
+    }
+
+    /// What a commit answers that never took place: the session is over, the ledger as it was.
+    async fn refuse(&self, group: &CommitGroup) -> Result<Vec<Outcome>, StoreError> {
+        let mut outcomes = Vec::with_capacity(group.producers.len());
+        for commit in &group.producers {
+            outcomes.push(Outcome::Fenced(self.inner.producer(commit.producer).await?.unwrap_or_default()));
+        }
+        Ok(outcomes)
+    }
+}
+
+#[async_trait]
+impl Store for FaultyStore {
+    async fn commit(&self, group: Arc<CommitGroup>) -> Result<Vec<Outcome>, StoreError> {
+        // Cannot fail: the sender lives as long as this store.
+        let _ = self.faults.stalled.subscribe().wait_for(|stalled| !stalled).await;
+        self.faults.unavailable()?;
+        let holds_batches =
+            group.producers.iter().any(|commit| !commit.readings.is_empty() || !commit.milkings.is_empty());
+        match holds_batches.then(|| self.faults.take()).flatten() {
+            None => self.inner.commit(group).await,
+            Some(Fault::DropBeforeCommit) => {
+                self.faults.cut_streams();
+                self.refuse(&group).await
+            }
+            Some(Fault::DropAfterCommit) => {
+                let outcomes = self.inner.commit(group).await;
+                self.faults.cut_streams();
+                // Sessions see the cut before the acks: both are ready, and the cut is looked at first.
+                outcomes
+            }
+        }
+    }
+
+    async fn resolve_series(&self, keys: &[SeriesKey]) -> Result<Vec<SeriesId>, StoreError> {
+        self.faults.unavailable()?;
+        self.inner.resolve_series(keys).await
+    }
+
+    async fn producer(&self, id: ProducerId) -> Result<Option<ProducerRow>, StoreError> {
+        if *self.faults.damaged.borrow() {
+            return Err(StoreError::Damaged("the ledger was told to be damaged".to_owned()));
+        }
+        self.inner.producer(id).await
+    }
+
+    async fn quarantine(
+        &self,
+        producer: ProducerId,
+        span: QuarantineSpan,
+        limit: usize,
+    ) -> Result<Vec<Quarantined>, StoreError> {
+        self.inner.quarantine(producer, span, limit).await
+    }
+
+    async fn find_series(&self, filter: SeriesFilter) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError> {
+        self.inner.find_series(filter).await
+    }
+
+    async fn latest(&self, series: &[SeriesId]) -> Result<Vec<Reading>, StoreError> {
+        self.inner.latest(series).await
+    }
+
+    async fn range(&self, range: SeriesRange) -> Result<Vec<Reading>, StoreError> {
+        self.inner.range(range).await
+    }
+
+    async fn milkings(&self, range: MilkingRange) -> Result<Vec<Milking>, StoreError> {
+        self.inner.milkings(range).await
+    }
+
+    async fn devices(
+        &self,
+        farm_id: Option<i32>,
+        after: Option<(i32, String)>,
+        limit: usize,
+    ) -> Result<Vec<Device>, StoreError> {
+        self.inner.devices(farm_id, after, limit).await
+    }
+
+    async fn activity(&self, now_us: Micros) -> Result<Activity, StoreError> {
+        self.inner.activity(now_us).await
+    }
+
+    async fn ready(&self) -> Result<(), StoreError> {
+        self.faults.unavailable()?;
+        self.inner.ready().await
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}

@@ -1,0 +1,10 @@
+//! The protocol on the wire: a real server, a real embedded store, and a client that knows nothing but
+//! the generated types.
+
+mod client;
+mod limits;
+mod overload;
+mod queries;
+mod sessions;
+mod statuses;
+mod writes;
