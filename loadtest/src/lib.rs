@@ -1,0 +1,9 @@
+//! Load tester of Herdstream: simulated farms, a workload, an oracle that proves that nothing was lost
+//! or doubled, and a report. The binary is the usual way in; tests use the parts.
+
+pub mod farm;
+pub mod limit;
+pub mod oracle;
+pub mod report;
+pub mod server_process;
+pub mod workload;

@@ -1,0 +1,184 @@
+//! The real server binary as a child process.
+
+mod binary;
+
+use std::{
+    collections::VecDeque,
+    fs,
+    net::{Ipv4Addr, TcpListener},
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use herdstream_client::{QueryClient, QueryConfig};
+use parking_lot::Mutex;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncRead, BufReader},
+    process::{Child, Command},
+    time::Instant,
+};
+
+pub use binary::{BINARY_VARIABLE, build_binary, find_binary, test_binary};
+
+/// Lines of its output that are kept for an error message.
+const KEPT_LINES: usize = 20;
+/// How long a server may take to answer after its start, recovery of its store included.
+const START_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// A server on a directory and a port of its own; both stay the same over restarts.
+#[derive(Debug)]
+pub struct ServerProcess {
+    binary: PathBuf,
+    data_dir: PathBuf,
+    port: u16,
+    child: Child,
+    output: Arc<Mutex<VecDeque<String>>>,
+}
+
+impl ServerProcess {
+    /// Starts a server on an embedded store in `data_dir`, and waits until it answers.
+    ///
+    /// It takes its configuration from the environment (`HERDSTREAM_…`), and no file.
+    ///
+    /// # Errors
+    ///
+    /// The binary cannot be run, or it ends or does not answer: with the end of its output.
+    pub async fn start(binary: PathBuf, data_dir: PathBuf) -> Result<Self> {
+        let port = free_port().context("looking for a free port")?;
+        let output = Arc::default();
+        let child = spawn(&binary, &data_dir, port, &output)?;
+        let mut server = Self { binary, data_dir, port, child, output };
+        server.answering().await?;
+        Ok(server)
+    }
+
+    /// Where it serves gRPC.
+    pub fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Kills it as a power cut would: SIGKILL, nothing is finished.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be killed.
+    pub async fn kill(&mut self) -> Result<()> {
+        self.child.kill().await.context("killing the server")
+    }
+
+    /// Starts it again on the same directory and port, without waiting until it answers.
+    ///
+    /// # Errors
+    ///
+    /// The binary cannot be run.
+    pub fn restart(&mut self) -> Result<()> {
+        self.child = spawn(&self.binary, &self.data_dir, self.port, &self.output)?;
+        Ok(())
+    }
+
+    /// Waits until it answers.
+    ///
+    /// # Errors
+    ///
+    /// It ended, or does not answer within a minute: with the end of its output.
+    pub async fn answering(&mut self) -> Result<()> {
+        let deadline = Instant::now() + START_TIMEOUT;
+        let config = QueryConfig::new(self.endpoint()).timeout(Duration::from_secs(1));
+        loop {
+            if let Some(status) = self.child.try_wait().context("watching the server")? {
+                bail!("the server ended at its start ({status}); it said:\n{}", self.last_words());
+            }
+            // An error is an answer too: a server with credentials refuses those who have none.
+            if QueryClient::connect(config.clone()).await.is_ok() {
+                return Ok(());
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "the server does not answer on {} after {START_TIMEOUT:?}; it said:\n{}",
+                self.endpoint(),
+                self.last_words()
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The most memory it ever had resident, in MiB. None where the system does not tell.
+    pub fn peak_rss_mib(&self) -> Option<f64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()?)).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        Some(kib / 1024.0)
+    }
+
+    /// Ends it in good order: SIGTERM, and waits.
+    ///
+    /// # Errors
+    ///
+    /// It did not end within a minute, or not with success: with the end of its output.
+    pub async fn stop(mut self) -> Result<()> {
+        let status = self.terminate().await?;
+        ensure!(status.success(), "the server ended with {status}; it said:\n{}", self.last_words());
+        Ok(())
+    }
+
+    async fn terminate(&mut self) -> Result<ExitStatus> {
+        if let Some(pid) = self.child.id().and_then(|id| Pid::from_raw(id as i32)) {
+            kill_process(pid, Signal::TERM).context("asking the server to stop")?;
+        }
+        match tokio::time::timeout(START_TIMEOUT, self.child.wait()).await {
+            Ok(status) => status.context("waiting for the server to stop"),
+            Err(_) => {
+                bail!("the server did not stop within {START_TIMEOUT:?}; it said:\n{}", self.last_words())
+            }
+        }
+    }
+
+    fn last_words(&self) -> String {
+        Vec::from(self.output.lock().clone()).join("\n")
+    }
+}
+
+fn spawn(binary: &Path, data_dir: &Path, port: u16, output: &Arc<Mutex<VecDeque<String>>>) -> Result<Child> {
+    fs::create_dir_all(data_dir).with_context(|| format!("creating {}", data_dir.display()))?;
+    let mut child = Command::new(binary)
+        .arg("serve")
+        .args(["--listen", &format!("127.0.0.1:{port}"), "--http-listen", "off", "--data-dir", "store"])
+        // Not a key of its configuration.
+        .env_remove(BINARY_VARIABLE)
+        // No herdstream.toml of the caller's directory.
+        .current_dir(data_dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .with_context(|| format!("starting {}", binary.display()))?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    keep(stdout, output);
+    keep(stderr, output);
+    Ok(child)
+}
+
+/// Reads all output, so that the server never waits for a reader, and keeps its end.
+fn keep(pipe: Option<impl AsyncRead + Unpin + Send + 'static>, output: &Arc<Mutex<VecDeque<String>>>) {
+    let Some(pipe) = pipe else { return };
+    let output = Arc::clone(output);
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(pipe).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            let mut output = output.lock();
+            if output.len() == KEPT_LINES {
+                output.pop_front();
+            }
+            output.push_back(line);
+        }
+    });
+}
+
+fn free_port() -> std::io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}

@@ -1,0 +1,93 @@
+//! The command itself, as a person types it.
+
+use std::process::{Command, Output};
+
+use anyhow::Result;
+use herdstream_loadtest::server_process::test_binary;
+use serde_json::Value;
+
+fn loadtest(args: &[&str]) -> Result<Output> {
+    Ok(Command::new(env!("CARGO_BIN_EXE_herdstream-loadtest"))
+        .args(args)
+        .arg("--server-bin")
+        .arg(test_binary()?)
+        .output()?)
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error} in {output:?}"))
+}
+
+#[test]
+fn an_embedded_run_balances_and_reports() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let page = dir.path().join("report.html");
+    let output = loadtest(&[
+        "run",
+        "--embedded",
+        "--spool",
+        "--seconds",
+        "2",
+        "--producers",
+        "3",
+        "--seed",
+        "7",
+        "--bad-per-million",
+        "10000",
+        "--limit-seconds",
+        "1",
+        "--json",
+        "-",
+        "--html",
+        &page.display().to_string(),
+    ])?;
+    assert!(output.status.success(), "{output:?}");
+    let json = json(&output);
+    assert_eq!(json["oracle"]["balanced"], true, "{json:#}");
+    let number = |pointer| {
+        json.pointer(pointer).and_then(Value::as_f64).unwrap_or_else(|| panic!("{pointer}: {json:#}"))
+    };
+    for measured in
+        ["/readings_per_second", "/limit_readings_per_second", "/ratio", "/ack_ms/p99", "/lone_ack_ms/p99"]
+    {
+        assert!(number(measured) > 0.0, "{measured}: {json:#}");
+    }
+    assert_eq!(json["config"]["seed"], 7);
+    assert!(std::fs::read_to_string(page)?.contains("<svg"));
+    Ok(())
+}
+
+#[test]
+fn an_open_loop_keeps_its_rate_and_a_missed_bound_fails() -> Result<()> {
+    let output = loadtest(&[
+        "run",
+        "--rate",
+        "2000",
+        "--seconds",
+        "3",
+        "--producers",
+        "2",
+        "--limit-seconds",
+        "0",
+        "--json",
+        "-",
+        "--min-rate",
+        "1000000",
+    ])?;
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let json = json(&output);
+    assert_eq!((&json["oracle"]["balanced"], &json["passed"]), (&true.into(), &false.into()), "{json:#}");
+    assert_eq!(json["bounds"][0]["kept"], false, "{json:#}");
+    // Just what was due in three seconds: the schedule waits for nobody, and nobody runs ahead of it.
+    assert_eq!(json["ack_ms"]["samples"], 6_000, "{json:#}");
+    Ok(())
+}
+
+#[test]
+fn a_server_that_is_not_there_is_said_at_once() -> Result<()> {
+    let output = loadtest(&["run", "--endpoint", "http://127.0.0.1:1", "--seconds", "600"])?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("cannot connect to http://127.0.0.1:1"), "{said}");
+    Ok(())
+}
