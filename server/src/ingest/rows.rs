@@ -95,9 +95,9 @@ impl RowMaker {
         let mut quarantine = Quarantine { offset, received_us, records: Vec::new() };
         let mut rows = Vec::with_capacity(readings.len());
         for (index, reading) in (0..).zip(readings) {
-            match self.row(reading, &window)? {
-                Ok(row) => rows.push(row),
-                Err(refused) => quarantine.reading(index, *refused),
+            match self.judge(&reading, &window)? {
+                Ok(series) => rows.push(to_row(series, reading)),
+                Err(refusal) => quarantine.reading(index, *refusal, reading),
             }
         }
         let mut sound = Vec::with_capacity(milkings.len());
@@ -129,21 +129,22 @@ impl RowMaker {
         })
     }
 
+    /// The series that a sound reading belongs to; a small answer, as the reading itself is better not moved.
     #[inline]
-    fn row(
+    fn judge(
         &self,
-        reading: IncomingReading,
+        reading: &IncomingReading,
         window: &TimeWindow,
-    ) -> Result<Result<Reading, Box<RefusedReading>>, Error> {
+    ) -> Result<Result<SeriesId, Box<Refusal>>, Error> {
         match self.refs.get(reading.series_ref) {
-            Some(Bound::Series { id, range, key }) => Ok(match check_reading(&reading, *range, window) {
-                Ok(()) => Ok(to_row(*id, reading)),
-                Err(fault) => Err(Box::new(RefusedReading { reading, key: Some(Arc::clone(key)), fault })),
+            Some(Bound::Series { id, range, key }) => Ok(match check_reading(reading, *range, window) {
+                Ok(()) => Ok(*id),
+                Err(fault) => Err(Box::new(Refusal { key: Some(Arc::clone(key)), fault })),
             }),
             Some(Bound::Refused) => {
                 let message = format!("series ref {} was refused", reading.series_ref);
                 let fault = Fault { code: RejectionCode::SeriesRejected, field: "series_ref", message };
-                Ok(Err(Box::new(RefusedReading { reading, key: None, fault })))
+                Ok(Err(Box::new(Refusal { key: None, fault })))
             }
             Some(Bound::New { .. }) => Err(Error::Internal("a series was left without a number")),
             None => Err(Error::BadMessage(format!(
@@ -154,8 +155,8 @@ impl RowMaker {
     }
 }
 
-struct RefusedReading {
-    reading: IncomingReading,
+/// Why a reading is refused, and its series if that is known.
+struct Refusal {
     key: Option<Arc<SeriesKey>>,
     fault: Fault,
 }
@@ -184,8 +185,8 @@ struct Quarantine {
 }
 
 impl Quarantine {
-    fn reading(&mut self, index: u32, refused: RefusedReading) {
-        let RefusedReading { mut reading, key, fault } = refused;
+    fn reading(&mut self, index: u32, refusal: Refusal, mut reading: IncomingReading) {
+        let Refusal { key, fault } = refusal;
         // The row's integers are narrower; what does not fit is named in the message.
         let narrow = |value: Option<i32>| value.filter(|value| i16::try_from(*value).is_ok());
         reading.battery_level = narrow(reading.battery_level);
