@@ -3,7 +3,7 @@
 use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
-use herdstream_loadtest::server_process::BINARY_VARIABLE;
+use herdstream_loadtest::server_process::{BINARY_VARIABLE, TOKEN_VARIABLE};
 
 /// Loads a Herdstream server with simulated farms, measures, and proves that nothing was lost or doubled.
 #[derive(Debug, Parser)]
@@ -59,7 +59,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "URL")]
     pub(crate) endpoint: Option<String>,
     /// Bearer token for that server
-    #[arg(long, env = "HERDSTREAM_TOKEN", hide_env_values = true, requires = "endpoint")]
+    #[arg(long, env = TOKEN_VARIABLE, hide_env_values = true, requires = "endpoint")]
     pub(crate) token: Option<String>,
     /// Put the server's data below this directory, and leave it there
     #[arg(long, value_name = "DIR", conflicts_with = "endpoint")]

@@ -35,6 +35,9 @@ const PAGE_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// Loads a server and reports; true when it passed.
 pub(crate) async fn run(args: &RunArgs) -> Result<bool> {
+    for file in args.json.iter().chain(&args.html) {
+        can_write(file)?;
+    }
     let machine = Machine::this();
     let place = Place::choose(args.data_dir.as_deref())?;
     let (server, endpoint) = match &args.endpoint {
@@ -76,6 +79,7 @@ pub(crate) async fn run(args: &RunArgs) -> Result<bool> {
 
 /// Measures the store alone.
 pub(crate) async fn limit(args: &LimitArgs) -> Result<bool> {
+    args.json.as_deref().map_or(Ok(()), can_write)?;
     let place = Place::choose(args.data_dir.as_deref())?;
     let load = Load {
         endpoint: String::new(),
@@ -337,6 +341,20 @@ fn deliver(report: &Report, json: Option<&Path>, page: Option<&Path>) -> Result<
     }
     if let Some(file) = page {
         write(file, &report::html(report)?)?;
+    }
+    Ok(())
+}
+
+/// Refuses a file that cannot be written before the run, not after it. Leaves it as it was.
+fn can_write(file: &Path) -> Result<()> {
+    if file == Path::new("-") {
+        return Ok(());
+    }
+    let is_new = !file.exists();
+    let opened = fs::OpenOptions::new().append(true).create(true).open(file);
+    opened.with_context(|| format!("writing {}", file.display()))?;
+    if is_new {
+        fs::remove_file(file).with_context(|| format!("writing {}", file.display()))?;
     }
     Ok(())
 }

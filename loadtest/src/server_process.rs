@@ -19,10 +19,14 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, BufReader},
     process::{Child, Command},
+    task::JoinSet,
     time::Instant,
 };
 
 pub use binary::{BINARY_VARIABLE, build_binary, find_binary, test_binary};
+
+/// Environment variable with the bearer token of the load tester.
+pub const TOKEN_VARIABLE: &str = "HERDSTREAM_TOKEN";
 
 /// Lines of its output that are kept for an error message.
 const KEPT_LINES: usize = 20;
@@ -37,6 +41,8 @@ pub struct ServerProcess {
     port: u16,
     child: Child,
     output: Arc<Mutex<VecDeque<String>>>,
+    /// Read the output of the child; they end with it.
+    readers: JoinSet<()>,
 }
 
 impl ServerProcess {
@@ -50,8 +56,9 @@ impl ServerProcess {
     pub async fn start(binary: PathBuf, data_dir: PathBuf) -> Result<Self> {
         let port = free_port().context("looking for a free port")?;
         let output = Arc::default();
-        let child = spawn(&binary, &data_dir, port, &output)?;
-        let mut server = Self { binary, data_dir, port, child, output };
+        let mut readers = JoinSet::new();
+        let child = spawn(&binary, &data_dir, port, &output, &mut readers)?;
+        let mut server = Self { binary, data_dir, port, child, output, readers };
         server.answering().await?;
         Ok(server)
     }
@@ -76,7 +83,7 @@ impl ServerProcess {
     ///
     /// The binary cannot be run.
     pub fn restart(&mut self) -> Result<()> {
-        self.child = spawn(&self.binary, &self.data_dir, self.port, &self.output)?;
+        self.child = spawn(&self.binary, &self.data_dir, self.port, &self.output, &mut self.readers)?;
         Ok(())
     }
 
@@ -90,7 +97,7 @@ impl ServerProcess {
         let config = QueryConfig::new(self.endpoint()).timeout(Duration::from_secs(1));
         loop {
             if let Some(status) = self.child.try_wait().context("watching the server")? {
-                bail!("the server ended at its start ({status}); it said:\n{}", self.last_words());
+                bail!("the server ended at its start ({status}); it said:\n{}", self.all_it_said().await);
             }
             // An error is an answer too: a server with credentials refuses those who have none.
             if QueryClient::connect(config.clone()).await.is_ok() {
@@ -121,7 +128,7 @@ impl ServerProcess {
     /// It did not end within a minute, or not with success: with the end of its output.
     pub async fn stop(mut self) -> Result<()> {
         let status = self.terminate().await?;
-        ensure!(status.success(), "the server ended with {status}; it said:\n{}", self.last_words());
+        ensure!(status.success(), "the server ended with {status}; it said:\n{}", self.all_it_said().await);
         Ok(())
     }
 
@@ -137,18 +144,31 @@ impl ServerProcess {
         }
     }
 
+    /// The end of its output once it has ended: what is still in the pipes is part of it.
+    async fn all_it_said(&mut self) -> String {
+        while self.readers.join_next().await.is_some() {}
+        self.last_words()
+    }
+
     fn last_words(&self) -> String {
         Vec::from(self.output.lock().clone()).join("\n")
     }
 }
 
-fn spawn(binary: &Path, data_dir: &Path, port: u16, output: &Arc<Mutex<VecDeque<String>>>) -> Result<Child> {
+fn spawn(
+    binary: &Path,
+    data_dir: &Path,
+    port: u16,
+    output: &Arc<Mutex<VecDeque<String>>>,
+    readers: &mut JoinSet<()>,
+) -> Result<Child> {
     fs::create_dir_all(data_dir).with_context(|| format!("creating {}", data_dir.display()))?;
     let mut child = Command::new(binary)
         .arg("serve")
         .args(["--listen", &format!("127.0.0.1:{port}"), "--http-listen", "off", "--data-dir", "store"])
-        // Not a key of its configuration.
+        // The load tester's own, no keys of the server's configuration.
         .env_remove(BINARY_VARIABLE)
+        .env_remove(TOKEN_VARIABLE)
         // No herdstream.toml of the caller's directory.
         .current_dir(data_dir)
         .stdin(Stdio::null())
@@ -158,16 +178,20 @@ fn spawn(binary: &Path, data_dir: &Path, port: u16, output: &Arc<Mutex<VecDeque<
         .spawn()
         .with_context(|| format!("starting {}", binary.display()))?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    keep(stdout, output);
-    keep(stderr, output);
+    keep(stdout, output, readers);
+    keep(stderr, output, readers);
     Ok(child)
 }
 
 /// Reads all output, so that the server never waits for a reader, and keeps its end.
-fn keep(pipe: Option<impl AsyncRead + Unpin + Send + 'static>, output: &Arc<Mutex<VecDeque<String>>>) {
+fn keep(
+    pipe: Option<impl AsyncRead + Unpin + Send + 'static>,
+    output: &Arc<Mutex<VecDeque<String>>>,
+    readers: &mut JoinSet<()>,
+) {
     let Some(pipe) = pipe else { return };
     let output = Arc::clone(output);
-    tokio::spawn(async move {
+    readers.spawn(async move {
         let mut lines = BufReader::new(pipe).lines();
         while let Ok(Some(line)) = lines.next_line().await {
             let mut output = output.lock();

@@ -84,6 +84,51 @@ fn an_open_loop_keeps_its_rate_and_a_missed_bound_fails() -> Result<()> {
 }
 
 #[test]
+fn a_file_that_cannot_be_written_is_refused_before_the_run() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let page = dir.path().join("missing").join("report.html").display().to_string();
+    let output = loadtest(&["run", "--embedded", "--seconds", "600", "--html", &page])?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(2), &b""[..]), "{said}");
+    assert!(said.contains(&format!("writing {page}: ")), "{said}");
+    Ok(())
+}
+
+#[test]
+fn a_server_that_ends_at_its_start_is_quoted() -> Result<()> {
+    let output = Command::new(env!("CARGO_BIN_EXE_herdstream-loadtest"))
+        .args(["run", "--embedded", "--seconds", "600", "--server-bin"])
+        .arg(test_binary()?)
+        .env("HERDSTREAM_INGEST__BUFER", "64MiB")
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("unknown key \"bufer\" in [ingest]"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn a_token_in_the_environment_does_not_hinder_an_embedded_run() -> Result<()> {
+    let output = Command::new(env!("CARGO_BIN_EXE_herdstream-loadtest"))
+        .args([
+            "run",
+            "--embedded",
+            "--seconds",
+            "1",
+            "--producers",
+            "1",
+            "--limit-seconds",
+            "0",
+            "--server-bin",
+        ])
+        .arg(test_binary()?)
+        .env("HERDSTREAM_TOKEN", "hay-and-more-hay-1")
+        .output()?;
+    assert!(output.status.success(), "{output:?}");
+    Ok(())
+}
+
+#[test]
 fn a_server_that_is_not_there_is_said_at_once() -> Result<()> {
     let output = loadtest(&["run", "--endpoint", "http://127.0.0.1:1", "--seconds", "600"])?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

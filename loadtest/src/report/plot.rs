@@ -75,7 +75,8 @@ where
         .bold_line_style(GRID)
         .light_line_style(TRANSPARENT)
         .label_style(("system-ui, sans-serif", 13).into_font().color(&INK))
-        .x_labels(12)
+        // Labels are whole seconds: no more of them than there are.
+        .x_labels((end as usize + 1).clamp(2, 12))
         .y_labels(6)
         .x_label_formatter(&|at| format!("{at:.0} s"))
         .y_label_formatter(&label)
