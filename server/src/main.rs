@@ -52,7 +52,8 @@ const HELP: &str = "\
 Configuration:
   Defaults, then a TOML file, then the environment, then flags; the later one wins.
   [ingest] buffer = \"64MiB\" in the file is HERDSTREAM_INGEST__BUFFER=64MiB in the environment.
-  --check-config prints every key with the value it has.
+  --check-config prints every key with the value it has; absent, and unlimited then, are only
+  ingest.max_opens_per_second and ingest.max_writes_per_second. docs/herdstream.toml explains each.
 
 Examples:
   herdstream                                   serve on this machine, data in ./data

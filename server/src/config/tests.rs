@@ -255,6 +255,33 @@ prop_compose! {
     }
 }
 
+const ANNOTATED: &str = include_str!("../../../docs/herdstream.toml");
+
+#[test]
+fn the_annotated_file_has_every_key_with_its_default() {
+    let annotated = load(ANNOTATED, &[], Flags::default()).unwrap();
+    assert_eq!(annotated.to_toml(), Config::default().to_toml());
+    for line in Config::default().to_toml().lines().filter(|line| !line.starts_with("gateways")) {
+        assert!(ANNOTATED.lines().any(|found| found == line), "{line} is missing");
+    }
+}
+
+#[test]
+fn what_the_annotated_file_has_in_comments_can_be_used() {
+    let is_key = |line: &&str| {
+        line.starts_with("[[") || line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '))
+    };
+    let text: Vec<&str> =
+        ANNOTATED.lines().map(|line| line.strip_prefix("# ").filter(is_key).unwrap_or(line)).collect();
+    let config = load(&text.join("\n"), &[], Flags::default()).unwrap();
+    assert_eq!(config.ingest.max_opens_per_second, Some(1000));
+    assert_eq!(config.ingest.max_writes_per_second, Some(1000));
+    assert_eq!(
+        (config.auth.gateways[0].gateway_id.as_str(), &*config.auth.gateways[0].farms),
+        ("barn-7", &[1][..])
+    );
+}
+
 proptest! {
     #[test]
     fn secrets_never_show_and_all_else_survives_printing((config, token) in any_config()) {
