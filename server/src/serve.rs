@@ -52,12 +52,12 @@ pub enum ServeError {
     #[error(transparent)]
     Open(#[from] OpenError),
     /// An address could not be bound.
-    #[error("cannot listen on {address}: {source}; choose another with {key}")]
+    #[error("cannot listen on {address}: {source}; choose another with {flag}")]
     Listen {
         /// The address.
         address: SocketAddr,
-        /// The configuration's key for it.
-        key: &'static str,
+        /// The flag that sets it.
+        flag: &'static str,
         /// Why.
         source: io::Error,
     },
@@ -102,10 +102,10 @@ impl Server {
 
     /// As [`Server::bind`], over a store that is open.
     pub(crate) async fn bind_over(config: Config, store: Arc<dyn Store>) -> Result<Self, ServeError> {
-        let (grpc, grpc_addr) = listen(config.listen, "listen").await?;
+        let (grpc, grpc_addr) = listen(config.listen, "--listen").await?;
         let (http, http_addr) = match config.http_listen {
             Some(address) => {
-                let (listener, bound) = listen(address, "http_listen").await?;
+                let (listener, bound) = listen(address, "--http-listen").await?;
                 (Some(listener), Some(bound))
             }
             None => (None, None),
@@ -208,11 +208,11 @@ impl Server {
     }
 }
 
-async fn listen(address: SocketAddr, key: &'static str) -> Result<(TcpListener, SocketAddr), ServeError> {
+async fn listen(address: SocketAddr, flag: &'static str) -> Result<(TcpListener, SocketAddr), ServeError> {
     let bind = async {
         let listener = TcpListener::bind(address).await?;
         let bound = listener.local_addr()?;
         Ok((listener, bound))
     };
-    bind.await.map_err(|source| ServeError::Listen { address, key, source })
+    bind.await.map_err(|source| ServeError::Listen { address, flag, source })
 }

@@ -119,14 +119,14 @@ fn bad_configuration_ends_with_2_and_says_why() {
 }
 
 #[test]
-fn a_taken_address_ends_with_1_and_names_the_key() {
+fn a_taken_address_ends_with_1_and_names_the_flag() {
     let dir = tempfile::tempdir().expect("a directory");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("bound").to_string();
     let (code, _, err) = run(herdstream(dir.path()).args(["--http-listen", "off", "--listen", &address]));
     assert_eq!(code, Some(1), "{err}");
     assert!(err.contains(&format!("cannot listen on {address}")), "{err}");
-    assert!(err.contains("choose another with listen"), "{err}");
+    assert!(err.contains("choose another with --listen"), "{err}");
 }
 
 #[test]
