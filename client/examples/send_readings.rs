@@ -35,7 +35,7 @@ async fn main() -> anyhow::Result<()> {
                     println!("connected to {endpoint}, session {epoch}");
                 }
                 Event::Disconnected { message, retry_in, .. } => {
-                    println!("no session: {message}; next try in {retry_in:?}");
+                    println!("no session: {message}; next try in {retry_in:.1?}");
                 }
                 Event::Rejected { rejections, .. } => {
                     for rejection in rejections {
@@ -64,10 +64,15 @@ async fn main() -> anyhow::Result<()> {
     let mut readings = Vec::new();
     for second in 0..SECONDS {
         for (cow, series) in (1..).zip(&temperatures) {
-            let wobble = ((second * 7 + i64::from(cow) * 13) % 10) as f64 / 20.0;
+            let hundredths = 3_840 + (second * 7 + i64::from(cow) * 13) % 10 * 5;
             let time_us = now_us - (SECONDS - second) * 1_000_000;
-            readings
-                .push(Reading::new(*series, 38.4 + wobble).at(time_us).animal(cow).battery(87).signal(-71));
+            readings.push(
+                Reading::new(*series, hundredths as f64 / 100.0)
+                    .at(time_us)
+                    .animal(cow)
+                    .battery(87)
+                    .signal(-71),
+            );
         }
     }
     let count = readings.len();
@@ -90,19 +95,16 @@ async fn main() -> anyhow::Result<()> {
         Err(_) => println!("the milking is not acknowledged yet: is the server running?"),
     }
 
-    match producer.close(PATIENCE).await {
-        Ok(report) => {
-            let counters = report.counters;
-            println!(
-                "{} accepted: {} stored, {} quarantined, {} pending",
-                counters.accepted, counters.stored, counters.quarantined, counters.pending
-            );
-            if let Some(dir) = report.kept_in {
-                println!("what is pending is kept in {}: run again to send it", dir.display());
-            }
-        }
-        Err(error) => println!("{error}"),
-    }
+    let closed = producer.close(PATIENCE).await;
     listener.abort();
+    let report = closed.context("not everything was sent")?;
+    let counters = report.counters;
+    println!(
+        "{} accepted: {} stored, {} quarantined, {} pending",
+        counters.accepted, counters.stored, counters.quarantined, counters.pending
+    );
+    if let Some(dir) = report.kept_in {
+        println!("what is pending is kept in {}: run again to send it", dir.display());
+    }
     Ok(())
 }

@@ -303,12 +303,15 @@ async fn feed(outbox: &Outbox, outbound: mpsc::Sender<Outgoing>) -> Option<End> 
     }
 }
 
-/// An error with all that caused it: transports say little in their first line.
+/// An error with all that caused it, each said once: transports say little in their first line.
 fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
-        text = format!("{text}: {error}");
+        let cause = error.to_string();
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
         source = error.source();
     }
     text
