@@ -120,6 +120,14 @@ pub enum OpenError {
         /// What is wrong.
         what: String,
     },
+    /// It was removed, moved away, unmounted or replaced while it was open.
+    #[error(
+        "{dir} is no longer the directory that was opened: put that back, or restart to use what is there"
+    )]
+    Gone {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// The file system refused.
     #[error("{dir} cannot be opened: check that it is a directory, can be written and has space")]
     Io {

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Write},
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -25,7 +25,7 @@ const HARMLESS: [&str; 3] = ["lost+found", LOCK_FILE, NEW_FORMAT_FILE];
 /// A directory that this process holds until it is dropped.
 pub(super) struct Directory {
     dir: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 /// What the format file says.
@@ -69,11 +69,31 @@ impl Directory {
                 _ => {}
             },
         }
-        Ok(Self { dir: dir.to_owned(), _lock: lock })
+        Ok(Self { dir: dir.to_owned(), lock })
     }
 
     pub(super) fn engine(&self) -> PathBuf {
         self.dir.join(ENGINE_DIR)
+    }
+
+    /// Looks whether it is still there: not removed, moved away, unmounted or replaced while it was held.
+    /// Beginning anew in what has taken its place would forget everything that was acknowledged.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Gone`] when it is not; when its engine is missing; when it cannot be looked at.
+    pub(super) fn check(&self) -> Result<(), OpenError> {
+        let failed = |source| OpenError::Io { dir: self.dir.clone(), source };
+        let held = self.lock.metadata().map_err(failed)?;
+        let same = match fs::metadata(self.dir.join(LOCK_FILE)) {
+            Ok(there) => (there.dev(), there.ino()) == (held.dev(), held.ino()),
+            Err(source) if source.kind() == io::ErrorKind::NotFound => false,
+            Err(source) => return Err(failed(source)),
+        };
+        if same && inspect(&self.dir)? == Format::Ready {
+            return Ok(());
+        }
+        Err(OpenError::Gone { dir: self.dir.clone() })
     }
 
     /// Says that the engine exists from now on: one that is missing later is damage, not a beginning.

@@ -18,6 +18,9 @@ use crate::store::StoreError;
 /// A disk writes this much or nothing of it.
 const SECTOR: usize = 512;
 
+/// What fjall writes first into a directory that it creates.
+const VERSION_FILE: &str = "version";
+
 const START: u8 = 1;
 const ITEM: u8 = 2;
 const END: u8 = 3;
@@ -34,7 +37,13 @@ pub(super) fn settle(engine: &Path) -> Result<(), StoreError> {
         let what = format!("the journal in {} cannot be read: {source}", engine.display());
         StoreError::Unavailable(what, Some(source.into()))
     };
-    let Some(journal) = last_journal(engine).map_err(unreadable)? else { return Ok(()) };
+    let Some(journal) = last_journal(engine).map_err(unreadable)? else {
+        // fjall would begin another, without what was committed last.
+        return match engine.join(VERSION_FILE).exists() {
+            true => Err(StoreError::Damaged(format!("the journal in {} is missing", engine.display()))),
+            false => Ok(()),
+        };
+    };
     let mut file = OpenOptions::new().read(true).write(true).open(&journal).map_err(unreadable)?;
     let data_end = data_end(&mut file).map_err(unreadable)?;
     let Scan { valid_end, reached } = scan(&mut file).map_err(unreadable)?;

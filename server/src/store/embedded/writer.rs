@@ -67,6 +67,8 @@ pub(super) struct Writer {
     committed: Committed,
     /// Number of the last commit that was attempted; none is used twice.
     last_commit: u64,
+    /// Number of the last commit that is known to be on disk.
+    durable: u64,
     attempts: Vec<Attempt>,
     /// Series that were handed out and may not be on disk yet.
     unsynced: series::Created,
@@ -116,6 +118,7 @@ impl Writer {
             gone: Weak::new(),
             committed: Committed::new(),
             last_commit: 0,
+            durable: 0,
             attempts: Vec::new(),
             unsynced: Vec::new(),
             unwritten: Unwritten::default(),
@@ -203,6 +206,7 @@ impl Writer {
                 .insert(0, Attempt { group: Arc::downgrade(&group), number, outcomes, committed: false });
             engine::write(batch, true)?;
             self.attempts[0].committed = true;
+            self.durable = number;
             self.backoff = FIRST_BACKOFF;
             self.unsynced.clear();
         }
@@ -249,6 +253,7 @@ impl Writer {
         }
         self.looked_after = Instant::now();
         let Some(engine) = self.engine.clone() else { return Ok(()) };
+        self.check_directory()?;
         engine.check()?;
         if !self.has_room(&engine)? {
             return Ok(());
@@ -259,6 +264,11 @@ impl Writer {
         let written = &self.written;
         engine.rotate_idle(|day| written.get(&day).is_some_and(|at| at.elapsed() < IDLE))?;
         Ok(())
+    }
+
+    /// Whether the directory is still the one that was opened.
+    fn check_directory(&self) -> Result<(), StoreError> {
+        self.directory.check().map_err(|error| StoreError::Unavailable(error.to_string(), Some(error.into())))
     }
 
     /// Looks at the free space of the disk, and notes whether it is enough to write.
@@ -286,6 +296,13 @@ impl Writer {
     /// Starts with what an engine holds.
     fn take_over(&mut self, engine: Engine) -> Result<(), StoreError> {
         let committed = engine.view().number(keys::LAST_COMMIT)?;
+        if committed < self.durable {
+            return Err(StoreError::Damaged(format!(
+                "the last commit on disk is {committed}, and {} was acknowledged",
+                self.durable
+            )));
+        }
+        self.durable = committed;
         self.last_commit = self.last_commit.max(committed);
         self.attempts.retain_mut(|attempt| {
             attempt.committed |= attempt.number <= committed;
@@ -322,7 +339,8 @@ impl Writer {
             self.reopen_at = Instant::now() + FIRST_BACKOFF;
             return;
         }
-        let opened = Engine::open(&self.directory.engine(), &self.shared.config);
+        let opened =
+            self.check_directory().and_then(|()| Engine::open(&self.directory.engine(), &self.shared.config));
         match opened
             .map_err(Into::into)
             .and_then(|engine| self.attempt(|writer| Ok(writer.take_over(engine)?)))

@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use herdstream_server::{
@@ -18,7 +18,7 @@ use herdstream_server::{
 };
 
 use super::{Mount, config, open};
-use crate::store_contract::rows::{DAY, NOON, everything, reading, resolve, values, write};
+use crate::store_contract::rows::{DAY, NOON, everything, producer, reading, resolve, values, write};
 
 /// Everything below a directory: kind, time of change and bytes.
 fn contents(dir: &Path) -> BTreeMap<PathBuf, (SystemTime, Option<Vec<u8>>)> {
@@ -118,6 +118,94 @@ fn a_missing_engine_is_damage_and_not_a_beginning() {
     assert!(matches!(error, OpenError::Damaged { .. }), "{error:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_goes_away_while_open_is_waited_for_and_not_begun_anew() {
+    let parent = tempfile::tempdir().unwrap();
+    let (dir, aside) = (parent.path().join("data"), parent.path().join("aside"));
+    let mut expected = Vec::new();
+    // What takes its place may be nothing, or what an unmounted volume leaves.
+    for left in [None, Some(&dir)] {
+        let store = open(&dir);
+        let series = resolve(&store, 0).await;
+        write_next(&store, series, &mut expected).await;
+
+        fs::rename(&dir, &aside).unwrap();
+        left.map(fs::create_dir).transpose().unwrap();
+        until_ready_is(&store, |ready| ready.contains("is no longer the directory")).await;
+        assert!(store.producer(producer(1)).await.is_err(), "an empty ledger is none");
+        if left.is_some() {
+            assert_eq!(contents(&dir), BTreeMap::new());
+            fs::remove_dir(&dir).unwrap();
+        }
+        fs::rename(&aside, &dir).expect("nothing was begun in its place");
+
+        until_ready_is(&store, str::is_empty).await;
+        write_next(&store, series, &mut expected).await;
+        assert_eq!(values(&everything(&store, series).await), expected);
+        store.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_lost_what_was_acknowledged_is_not_taken_for_the_same() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("data");
+    let store = open(&dir);
+    let series = resolve(&store, 0).await;
+    let mut expected = Vec::new();
+    write_next(&store, series, &mut expected).await;
+    let (engine, older, aside) =
+        (dir.join("engine"), parent.path().join("older"), parent.path().join("aside"));
+    copy_all(&engine, &older);
+    write_next(&store, series, &mut expected).await;
+    fs::rename(&engine, &aside).unwrap();
+    until_ready_is(&store, |ready| ready.contains("is damaged")).await;
+    fs::rename(&older, &engine).unwrap();
+    until_ready_is(&store, |ready| ready.contains("was acknowledged")).await;
+    fs::remove_dir_all(&engine).unwrap();
+    fs::rename(&aside, &engine).unwrap();
+    until_ready_is(&store, str::is_empty).await;
+    assert_eq!(values(&everything(&store, series).await), expected);
+    store.close().await;
+}
+
+#[test]
+fn a_missing_journal_is_damage_and_not_a_beginning() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()));
+    let engine = dir.path().join("engine");
+    let journals = fs::read_dir(&engine).unwrap().map(|entry| entry.unwrap().path());
+    for journal in journals.filter(|path| path.extension().is_some_and(|extension| extension == "jnl")) {
+        fs::remove_file(journal).unwrap();
+    }
+    let error = refused(dir.path());
+    assert!(matches!(error, OpenError::Engine { .. }), "{error:?}");
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    let status = Command::new("cp").args(["-r", "--sparse=always"]).arg(from).arg(to).status();
+    assert!(status.expect("cp runs").success());
+}
+
+async fn write_next(store: &EmbeddedStore, series: SeriesId, written: &mut Vec<f64>) {
+    let n = written.len();
+    write(store, vec![reading(series, NOON + n as i64, n as f64)]).await;
+    written.push(n as f64);
+}
+
+/// Waits until what the store says of its readiness, nothing when it is ready, is what is waited for.
+async fn until_ready_is(store: &EmbeddedStore, expected: impl Fn(&str) -> bool) {
+    let mut said = String::new();
+    for _ in 0..2000 {
+        said = store.ready().await.err().map(|error| error.to_string()).unwrap_or_default();
+        if expected(&said) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the store says {said:?}");
+}
+
 #[test]
 fn a_creation_that_was_interrupted_is_begun_again() {
     let dir = tempfile::tempdir().unwrap();
@@ -175,9 +263,7 @@ async fn damaged_files_are_reported() {
         for position in (0..bytes.len()).step_by(131) {
             let copy = tempfile::tempdir().unwrap();
             let copied = copy.path().join("data");
-            let status =
-                Command::new("cp").args(["-r", "--sparse=always"]).arg(dir.path()).arg(&copied).status();
-            assert!(status.expect("cp runs").success());
+            copy_all(dir.path(), &copied);
             let mut damaged = bytes.clone();
             damaged[position] ^= 0x10;
             fs::write(copied.join(path.strip_prefix(dir.path()).unwrap()), &damaged).unwrap();
