@@ -1,5 +1,6 @@
 //! What an operator sees: health, metrics, the status page, logs, and how the process stops.
 
+pub mod accept;
 pub mod health;
 pub mod http;
 pub mod metrics;

@@ -17,7 +17,7 @@ use crate::{
         Store,
         embedded::{EmbeddedStore, OpenError},
     },
-    wire::{self, Gateways, MeterLayer},
+    wire::{self, Gateways, Incoming, MeterLayer},
 };
 
 /// Bytes of one stream that may wait in HTTP/2 before the server takes them in: enough for 1 MB/s over a
@@ -172,9 +172,12 @@ impl Server {
             .add_service(wire::ingest_service(ingest.clone(), Arc::clone(&gateways)))
             .add_service(wire::query_service(Arc::clone(&store), ingest.clone(), gateways))
             .serve_with_incoming_shutdown(
-                TcpIncoming::from(grpc)
-                    .with_nodelay(Some(true))
-                    .with_keepalive(Some(config.ingest.keepalive)),
+                Incoming::new(
+                    TcpIncoming::from(grpc)
+                        .with_nodelay(Some(true))
+                        .with_keepalive(Some(config.ingest.keepalive)),
+                    config.ingest.open_timeout,
+                ),
                 stop.clone().cancelled_owned(),
             );
         let mut grpc = tokio::spawn(grpc);

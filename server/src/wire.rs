@@ -3,6 +3,7 @@
 
 mod auth;
 mod convert;
+mod incoming;
 mod ingest_service;
 mod metered_body;
 mod query_service;
@@ -16,6 +17,7 @@ use herdstream_proto::v1::{
 };
 
 pub use auth::Gateways;
+pub use incoming::Incoming;
 pub use metered_body::MeterLayer;
 
 use crate::{ingest::Ingest, store::Store};

@@ -1,8 +1,9 @@
 //! Links that carry nothing any more and do not say so.
 
-use std::{io::ErrorKind, net::SocketAddr, sync::Arc};
+use std::{io::ErrorKind, net::SocketAddr, sync::Arc, time::Instant};
 
 use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::watch,
 };
@@ -10,6 +11,7 @@ use tonic::transport::Endpoint;
 use uuid::Uuid;
 
 use crate::{
+    PATIENCE,
     server::Setup,
     stream::{Stream, an_hour_ago, batch, stored},
     until,
@@ -51,6 +53,53 @@ async fn a_link_that_went_silent_is_cut_and_a_quiet_one_is_not() {
     again.close().await.unwrap();
     quiet.close().await.unwrap();
     drop(silent);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn links_on_which_nobody_begins_are_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Setup::new(dir.path().join("data")).set("INGEST__OPEN_TIMEOUT", "1s").start().await;
+    // Nothing, part of the preface, all of it but the last byte.
+    for said in [&b""[..], b"PRI * HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r"] {
+        let mut link = TcpStream::connect(server.address()).await.unwrap();
+        link.write_all(said).await.unwrap();
+        let mut answer = Vec::new();
+        let ended = tokio::time::timeout(PATIENCE, link.read_to_end(&mut answer)).await;
+        assert!(ended.is_ok(), "still open after {said:?}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_descriptors_a_server_keeps_its_streams_and_rests() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Setup::new(dir.path().join("data"))
+        .set("INGEST__OPEN_TIMEOUT", "1h")
+        .under(["prlimit", "--nofile=64"])
+        .start()
+        .await;
+    let (mut stream, _) = Stream::open(server.connect().await, Uuid::new_v4()).await.unwrap();
+    // Once the day's files are there, a commit opens none.
+    let start_us = an_hour_ago();
+    assert!(stream.send(batch(1, "d", start_us, 10)).await);
+    stream.acked(1).await.unwrap();
+    let began = Instant::now();
+    let mut links = Vec::new();
+    while links.len() < 100 {
+        links.push(TcpStream::connect(server.address()).await.unwrap());
+    }
+    server.says("no connections are accepted").await;
+    for offset in 2..=3 {
+        assert!(stream.send(batch(offset, "d", start_us, 10)).await);
+        stream.acked(offset).await.unwrap();
+    }
+    // It complains now and then, not at every try.
+    let complaints = server.output().matches("no connections are accepted").count() as u64;
+    assert!(complaints <= 1 + began.elapsed().as_secs() / 10, "{complaints} complaints");
+    drop(links);
+    assert_eq!(stored(server.connect().await, "d").await.len(), 30);
+    stream.close().await.unwrap();
     server.stop().await;
 }
 

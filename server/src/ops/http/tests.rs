@@ -11,10 +11,14 @@ struct Served {
     address: SocketAddr,
     board: Board,
     stop: CancellationToken,
-    server: tokio::task::JoinHandle<io::Result<()>>,
+    server: tokio::task::JoinHandle<()>,
 }
 
 async fn start() -> Served {
+    start_with(PATIENCE).await
+}
+
+async fn start_with(patience: Duration) -> Served {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let board = Board::new(Facts {
@@ -25,7 +29,7 @@ async fn start() -> Served {
         started: Instant::now(),
     });
     let stop = CancellationToken::new();
-    let server = tokio::spawn(serve(listener, board.clone(), stop.clone()));
+    let server = tokio::spawn(serve_patiently(listener, board.clone(), stop.clone(), patience));
     Served { address, board, stop, server }
 }
 
@@ -55,7 +59,7 @@ async fn probes_follow_readiness_and_liveness_does_not() {
         assert_eq!(get(served.address, "/healthz").await.0, 200);
     }
     served.stop.cancel();
-    served.server.await.unwrap().unwrap();
+    served.server.await.unwrap();
 }
 
 #[tokio::test]
@@ -89,4 +93,26 @@ async fn metrics_are_served_as_prometheus_reads_them() {
     assert!(answer.contains("content-type: text/plain; version=0.0.4"), "{answer}");
     assert!(answer.contains("# TYPE herdstream_readings_stored_total counter"), "{answer}");
     assert_eq!(get(served.address, "/nowhere").await.0, 404);
+}
+
+#[tokio::test]
+async fn who_does_not_finish_a_request_makes_room_for_others() {
+    let served = start_with(Duration::from_millis(200)).await;
+    let mut slow = Vec::new();
+    // All the places, twice: no word, half a request, and a whole one after which nothing comes.
+    for said in ["", "GET /metrics HTTP/1.1\r\nhost: barn\r\n", "GET /healthz HTTP/1.1\r\nhost: barn\r\n\r\n"]
+    {
+        for _ in 0..CONNECTIONS * 2 / 3 {
+            let mut stream = TcpStream::connect(served.address).await.unwrap();
+            stream.write_all(said.as_bytes()).await.unwrap();
+            slow.push(stream);
+        }
+    }
+    assert_eq!(get(served.address, "/healthz").await.0, 200);
+    for mut stream in slow {
+        // Ends; with a reset where what was said had not been read.
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    }
+    served.stop.cancel();
+    served.server.await.unwrap();
 }
