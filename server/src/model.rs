@@ -7,7 +7,7 @@ mod rejection;
 mod series;
 
 pub use milking::Milking;
-pub use producer::{Offset, ProducerId, ProducerRow, Totals};
+pub use producer::{MAX_OFFSET, Offset, ProducerId, ProducerRow, Totals};
 pub use reading::{Quality, Reading};
 pub use rejection::{Content, Quarantined, Rejection, RejectionCode, RejectionKind};
 pub use series::{SeriesId, SeriesKey};

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    model::{Offset, ProducerId, Totals},
+    model::{MAX_OFFSET, Offset, ProducerId, Totals},
     ops::metrics,
     store::OpenSession,
 };
@@ -133,6 +133,9 @@ impl Session {
         }
         if offset > self.expected {
             return Err(Error::OffsetGap { expected: self.expected, got: offset });
+        }
+        if offset > MAX_OFFSET {
+            return Err(Error::BadMessage(format!("batch {offset}: a log ends with offset {MAX_OFFSET}")));
         }
         self.caller.check_farms(&batch)?;
         let IncomingBatch { series, readings, milkings, .. } = batch;

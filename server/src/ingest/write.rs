@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    model::{Offset, ProducerId, Rejection, RejectionKind, now_us},
+    model::{MAX_OFFSET, Offset, ProducerId, Rejection, RejectionKind, now_us},
     store::{OpenSession, QuarantineSpan},
 };
 
@@ -85,6 +85,9 @@ impl Ingest {
             return Err(Error::BadMessage(text.to_owned()));
         }
         let offset = batch.offset.max(1);
+        if offset > MAX_OFFSET {
+            return Err(Error::BadMessage(format!("batch {offset}: a log ends with offset {MAX_OFFSET}")));
+        }
         let rows = batch.len() as u64;
         stamp(&mut batch);
         let mut maker = RowMaker::new(self);

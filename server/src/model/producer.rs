@@ -8,6 +8,9 @@ pub type ProducerId = Uuid;
 /// A batch's position in its producer's log, from 1; as a bound, 0 means none yet.
 pub type Offset = u64;
 
+/// The highest offset there is: what follows it must fit a signed number, as databases have them.
+pub const MAX_OFFSET: Offset = i64::MAX as u64 - 1;
+
 /// A producer's row in the ledger.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProducerRow {

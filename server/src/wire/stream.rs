@@ -22,6 +22,7 @@ use super::{
 use crate::{
     error::Error,
     ingest::{Caller, Ingest, Notice, Open, Session, validate::quote},
+    model::MAX_OFFSET,
 };
 
 /// What is sent back while the stream lasts.
@@ -230,8 +231,12 @@ fn check_open(open: v1::Open) -> Result<Open, Error> {
             open.first_retained_offset, open.next_offset
         )));
     }
-    if open.next_offset > i64::MAX as u64 {
-        return Err(Error::BadMessage(format!("next_offset {} is beyond {}", open.next_offset, i64::MAX)));
+    if open.next_offset > MAX_OFFSET + 1 {
+        return Err(Error::BadMessage(format!(
+            "next_offset {} is beyond {}",
+            open.next_offset,
+            MAX_OFFSET + 1
+        )));
     }
     Ok(Open {
         producer,

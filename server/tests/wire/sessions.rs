@@ -1,6 +1,9 @@
 //! Order, duplicates, fencing, skips, drain and resume.
 
-use herdstream_proto::{error::Reason, v1::SkipReason, v1::stream_response::Message as Received};
+use herdstream_proto::{
+    error::Reason,
+    v1::{self, SkipReason, stream_request::Message as Sent, stream_response::Message as Received},
+};
 use herdstream_server::testing::TestServer;
 use tonic_types::StatusExt as _;
 
@@ -132,6 +135,34 @@ async fn a_skip_beyond_what_was_assigned_is_refused() {
 }
 
 #[tokio::test]
+async fn a_log_ends_before_its_offsets_stop_fitting() {
+    let server = TestServer::start().await;
+    let mut stream = RawStream::connect(&server).await.unwrap();
+    let Sent::Open(open) = stream.open_message() else { panic!("an Open") };
+    stream.send(Sent::Open(v1::Open { next_offset: i64::MAX as u64, ..open })).await;
+    stream.next().await.unwrap();
+    let last = i64::MAX as u64 - 1;
+    stream.send(skip(1, last - 1, 1, SkipReason::Lost)).await;
+    stream.send(sent(v1::Batch { offset: last, ..batch(1, "d", 1) })).await;
+    assert_eq!(stream.acked(last).await.committed_offset, last);
+    stream.send(sent(v1::Batch { offset: last + 1, ..batch(1, "d", 1) })).await;
+    assert_reason(&stream.refused().await, Reason::BadMessage);
+    // Its session can still be opened, and a write refused.
+    let producer = stream.producer;
+    let (_, opened) = RawStream::reopen(&server, producer).await;
+    assert_eq!(opened.committed_offset, last);
+    let write = v1::WriteRequest {
+        producer_id: producer.to_string(),
+        instance_id: "i".to_owned(),
+        gateway_id: "gateway".to_owned(),
+        batch: Some(v1::Batch { offset: last + 1, ..batch(1, "d", 1) }),
+    };
+    assert_reason(&ingest_client(&server).await.write(write).await.unwrap_err(), Reason::BadMessage);
+    assert_eq!(stored(&server, "d").await.len(), 1);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn drain_commits_what_was_received_and_ends_with_ok() {
     let mut server = TestServer::start().await;
     let (mut stream, _) = RawStream::open(&server).await;
@@ -160,11 +191,11 @@ async fn the_ledger_answers_for_a_producer() {
     stream.send(sent(batch(1, "d", 5))).await;
     stream.acked(1).await;
     let mut client = ingest_client(&server).await;
-    let request = herdstream_proto::v1::GetProducerRequest { producer_id: stream.producer.to_string() };
+    let request = v1::GetProducerRequest { producer_id: stream.producer.to_string() };
     let row = client.get_producer(request).await.unwrap().into_inner();
     assert_eq!((row.epoch, row.committed_offset, row.totals.unwrap().stored), (1, 1, 5));
     assert_eq!((row.gateway_id.as_str(), row.instance_id), ("gateway", stream.instance.to_string()));
-    let unknown = herdstream_proto::v1::GetProducerRequest { producer_id: uuid::Uuid::new_v4().to_string() };
+    let unknown = v1::GetProducerRequest { producer_id: uuid::Uuid::new_v4().to_string() };
     assert_reason(&client.get_producer(unknown).await.unwrap_err(), Reason::NotFound);
     server.stop().await;
 }
