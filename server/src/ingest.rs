@@ -33,7 +33,7 @@ mod write;
 pub use caller::Caller;
 pub use incoming::{IncomingBatch, IncomingReading, IncomingSeries, Open, Skip, SkipReason};
 pub use outbox::{Ack, Notice, Outbox};
-pub use pool::{BytePool, MessagePermit};
+pub use pool::{BytePool, MessagePermit, Share};
 pub use session::{Opened, Session};
 pub use write::{WriteOutcome, WriteSession};
 

@@ -45,6 +45,36 @@ async fn all_streams_together_hold_no_more_than_the_pool() {
     server.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_that_are_announced_and_do_not_come_hold_nobody_up() {
+    let mut config = Config::default();
+    // Nobody is cut for it while this test lasts.
+    config.ingest.message_timeout = Duration::from_hours(1);
+    config.ingest.open_timeout = Duration::from_hours(1);
+    config.drain.deadline = Duration::from_secs(1);
+    let server = TestServer::start_with(config).await;
+    let mut silent = Vec::new();
+    // Many times the pool: nothing but the length, or a beginning.
+    for (announced, sent) in [(4_u32 << 20, 0), (4 << 20, 100_000), (8 << 20, 100_000), (60_000, 10)] {
+        for _ in 0..150 {
+            let mut begun = vec![0];
+            begun.extend(announced.to_be_bytes());
+            begun.resize(begun.len() + sent, 0);
+            let frames = tokio_stream::once(Ok::<_, Infallible>(http_body::Frame::data(Bytes::from(begun))));
+            silent.push(raw_stream(&server, StreamBody::new(frames.chain(tokio_stream::pending()))).await);
+        }
+    }
+    let (mut stream, _) = RawStream::open(&server).await;
+    for offset in 1..=20 {
+        stream.send(sent(batch(offset, "d", 1000))).await;
+        stream.acked(offset).await;
+    }
+    // They are still there, and hold what they were granted.
+    assert!(server.ingest().pool().held() > 0);
+    drop(silent);
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn a_message_that_is_begun_and_not_ended_is_cut() {
     let mut config = Config::default();
