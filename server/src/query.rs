@@ -13,10 +13,12 @@ pub use milkings::{MilkingsQuery, milkings};
 pub use page::Page;
 pub use range::{RangeQuery, range};
 
+use std::collections::BTreeSet;
+
 use crate::{
     error::Error,
     ingest::validate::quote,
-    model::Micros,
+    model::{Micros, SeriesId, SeriesKey},
     store::{SeriesFilter, Store},
 };
 
@@ -63,27 +65,34 @@ fn page_size(asked: u32, default: usize, max: usize) -> Result<usize, Error> {
     }
 }
 
-/// Refuses a device of which there is no series.
-async fn check_device(
+/// The series of a device that have one of `metric_names`; of none of them: all. Found in one look, so that
+/// a series that comes meanwhile is either there or not.
+///
+/// # Errors
+///
+/// [`Error::NotFound`] for a device of which there is no series, [`Error::BadRequest`] for a metric it does
+/// not have.
+async fn device_series(
     store: &dyn Store,
     farm_id: Option<i32>,
     device_uid: &str,
-) -> Result<Vec<String>, Error> {
+    (field, metric_names): (&'static str, &[String]),
+) -> Result<Vec<(SeriesId, SeriesKey)>, Error> {
     let filter = SeriesFilter { farm_id, device_uid: Some(device_uid.to_owned()), metric_names: Vec::new() };
-    let series = store.find_series(filter).await?;
+    let mut series = store.find_series(filter).await?;
     if series.is_empty() {
         let farm = farm_id.map_or(String::new(), |farm| format!(" on farm {farm}"));
         return Err(Error::NotFound(format!("device {} is not known{farm}", quote(device_uid))));
     }
-    Ok(series.into_iter().map(|(_, key)| key.metric_name).collect())
-}
-
-/// Refuses a metric that the device has no series of, naming those it has.
-fn no_such_metric(field: &'static str, metric_name: &str, mut known: Vec<String>) -> Error {
-    known.sort_unstable();
-    known.dedup();
-    known.truncate(20);
-    let message =
-        format!("{} is not a metric of this device, which has {}", quote(metric_name), known.join(", "));
-    Error::BadRequest { field, message }
+    let has = |name: &&String| series.iter().any(|(_, key)| key.metric_name == **name);
+    if let Some(unknown) = metric_names.iter().find(|name| !has(name)) {
+        let known: BTreeSet<&str> = series.iter().map(|(_, key)| key.metric_name.as_str()).collect();
+        let known = known.into_iter().take(20).collect::<Vec<_>>().join(", ");
+        let message = format!("{} is not a metric of this device, which has {known}", quote(unknown));
+        return Err(Error::BadRequest { field, message });
+    }
+    if !metric_names.is_empty() {
+        series.retain(|(_, key)| metric_names.contains(&key.metric_name));
+    }
+    Ok(series)
 }

@@ -106,3 +106,6 @@ fn check_positive(field: &'static str, value: i32) -> Result<(), Fault> {
         _ => Err(Fault::new(RejectionCode::OutOfRange, field, format!("{value} is below 1"))),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,10 @@
 use std::collections::HashMap;
 
-use super::{check_device, check_name, farm, no_such_metric};
+use super::{check_name, device_series, farm};
 use crate::{
     error::Error,
     model::{Reading, SeriesId, SeriesKey},
-    store::{SeriesFilter, Store},
+    store::Store,
 };
 
 /// Metrics one request may name.
@@ -37,12 +37,7 @@ pub async fn latest(store: &dyn Store, query: LatestQuery) -> Result<Vec<(Series
         let message = format!("{} metrics: at most {MAX_METRICS}", metric_names.len());
         return Err(Error::BadRequest { field: "metric_names", message });
     }
-    let known = check_device(store, farm_id, &device_uid).await?;
-    if let Some(unknown) = metric_names.iter().find(|name| !known.contains(name)) {
-        return Err(no_such_metric("metric_names", unknown, known));
-    }
-    let series =
-        store.find_series(SeriesFilter { farm_id, device_uid: Some(device_uid), metric_names }).await?;
+    let series = device_series(store, farm_id, &device_uid, ("metric_names", &metric_names)).await?;
     if series.len() > MAX_SERIES {
         let message =
             format!("the device has {} series, more than {MAX_SERIES}: name some metrics", series.len());

@@ -1,10 +1,8 @@
-use super::{
-    PAGE_BYTES, Page, check_device, check_name, check_time, farm, no_such_metric, page::Token, page_size,
-};
+use super::{PAGE_BYTES, Page, check_name, check_time, device_series, farm, page::Token, page_size};
 use crate::{
     error::Error,
     model::{Micros, Reading, SeriesKey},
-    store::{SeriesFilter, SeriesRange, Store},
+    store::{SeriesRange, Store},
 };
 
 /// Encoded bytes of a reading without texts, at most.
@@ -45,16 +43,8 @@ pub async fn range(store: &dyn Store, query: RangeQuery) -> Result<Page<(SeriesK
     let mut room = page_size(query.page_size, 1000, 50_000)?;
     let token = Token::of((&query.device_uid, farm_id, &query.metric_name, query.start_us, query.end_us));
     let position = token.read::<3>(&query.page_token)?;
-    let filter = SeriesFilter {
-        farm_id,
-        device_uid: Some(query.device_uid.clone()),
-        metric_names: vec![query.metric_name.clone()],
-    };
-    let series = store.find_series(filter).await?;
-    if series.is_empty() {
-        let known = check_device(store, farm_id, &query.device_uid).await?;
-        return Err(no_such_metric("metric_name", &query.metric_name, known));
-    }
+    let metric_names = ("metric_name", std::slice::from_ref(&query.metric_name));
+    let series = device_series(store, farm_id, &query.device_uid, metric_names).await?;
     let mut bytes_left = PAGE_BYTES;
     let mut items = Vec::new();
     for (id, key) in series {

@@ -44,7 +44,7 @@ fn value_fault(value: f64, range: ValueRange) -> Fault {
     if let Err(fault) = check_finite("value", value) {
         return fault;
     }
-    let message = format!("{value} is outside {} to {}", range.low, range.high);
+    let message = format!("{value:?} is outside {:?} to {:?}", range.low, range.high);
     Fault::new(RejectionCode::OutOfRange, "value", message)
 }
 

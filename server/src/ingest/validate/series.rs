@@ -29,16 +29,16 @@ pub struct ValueRange {
 }
 
 impl ValueRange {
-    /// Every finite value.
-    pub const FINITE: Self = Self { low: f64::MIN, high: f64::MAX };
+    /// What no sensor exceeds, and whose squares can still be added up: a deviation over larger ones overflows.
+    pub const ANY: Self = Self { low: -1e140, high: 1e140 };
 }
 
-/// The valid range of a metric: seed, section 7.1 (`validate_sensor_reading`); any finite value for others.
+/// The valid range of a metric: seed, section 7.1 (`validate_sensor_reading`); [`ValueRange::ANY`] for others.
 pub fn value_range(metric_name: &str) -> ValueRange {
     match metric_name {
         "temperature" => ValueRange { low: -50.0, high: 100.0 },
         "activity" => ValueRange { low: 0.0, high: 1000.0 },
         "yield" => ValueRange { low: 0.0, high: 100.0 },
-        _ => ValueRange::FINITE,
+        _ => ValueRange::ANY,
     }
 }

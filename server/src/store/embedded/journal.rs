@@ -39,9 +39,10 @@ pub(super) fn settle(engine: &Path) -> Result<(), StoreError> {
     };
     let Some(journal) = last_journal(engine).map_err(unreadable)? else {
         // fjall would begin another, without what was committed last.
-        return match engine.join(VERSION_FILE).exists() {
-            true => Err(StoreError::Damaged(format!("the journal in {} is missing", engine.display()))),
-            false => Ok(()),
+        return if engine.join(VERSION_FILE).exists() {
+            Err(StoreError::Damaged(format!("the journal in {} is missing", engine.display())))
+        } else {
+            Ok(())
         };
     };
     let mut file = OpenOptions::new().read(true).write(true).open(&journal).map_err(unreadable)?;
