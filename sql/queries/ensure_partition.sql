@@ -1,0 +1,1 @@
+SELECT iot.ensure_reading_partition($1)

@@ -1,0 +1,1 @@
+DELETE FROM iot.activity WHERE minute < $1

@@ -1,0 +1,1 @@
+SELECT nextval('iot.commit_number')

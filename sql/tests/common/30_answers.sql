@@ -1,0 +1,2 @@
+-- Every view and every SELECT of the seed, while nothing is closed.
+SELECT seed.check_answers();
