@@ -162,6 +162,7 @@ fn crates_depend_in_one_direction() {
     };
     let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
     assert_eq!(dependencies("proto", "dependencies"), set(&[]));
+    assert_eq!(dependencies("testkit", "dependencies"), set(&[]));
     assert_eq!(dependencies("server", "dependencies"), set(&["herdstream-proto"]));
     assert_eq!(dependencies("client", "dependencies"), set(&["herdstream-proto"]));
     assert!(!dependencies("server", "dev-dependencies").contains("herdstream-client"));
