@@ -207,6 +207,16 @@ impl QueryClient {
         self.call(self.queries().get_ingestion_stats(request)).await
     }
 
+    /// What answers: version, profile of the store and what that profile has.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    pub async fn get_server_info(&self) -> Result<v1::GetServerInfoResponse, Error> {
+        let request = self.request(v1::GetServerInfoRequest {});
+        self.call(self.queries().get_server_info(request)).await
+    }
+
     /// What the ledger knows about a producer.
     ///
     /// # Errors

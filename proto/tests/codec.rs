@@ -50,6 +50,8 @@ fn decode_as_everything(bytes: &[u8]) {
     decode_as::<v1::ListDevicesResponse>(bytes);
     decode_as::<v1::GetIngestionStatsRequest>(bytes);
     decode_as::<v1::GetIngestionStatsResponse>(bytes);
+    decode_as::<v1::GetServerInfoRequest>(bytes);
+    decode_as::<v1::GetServerInfoResponse>(bytes);
 }
 
 /// Valid messages to start from.

@@ -87,6 +87,7 @@ fn through_generated_types(message: &str, bytes: &[u8]) -> Option<Vec<u8>> {
         StoredReading SeriesReadings GetLatestRequest GetLatestResponse QueryRangeRequest QueryRangeResponse
         QueryMilkingsRequest QueryMilkingsResponse ListDevicesRequest ListDevicesResponse Device
         GetIngestionStatsRequest GetIngestionStatsResponse
+        GetServerInfoRequest GetServerInfoResponse Feature
     }
 }
 
