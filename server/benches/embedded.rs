@@ -16,7 +16,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use herdstream_server::{
     model::{Micros, Quality, Reading, SECOND_US, SeriesId, SeriesKey, Totals},
     store::{
-        CommitGroup, ProducerCommit, SeriesRange, Store,
+        Batch, CommitGroup, ProducerCommit, SeriesRange, Store,
         embedded::{EmbeddedConfig, EmbeddedStore, pack_block, unpack_block},
     },
 };
@@ -120,8 +120,7 @@ impl Bed {
                 committed_offset: 0,
                 totals: Totals::default(),
                 open: None,
-                readings: vec![readings],
-                milkings: Vec::new(),
+                batches: vec![Batch { offset: 1, readings, milkings: Vec::new() }],
                 quarantined: Vec::new(),
             });
         }

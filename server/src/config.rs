@@ -11,10 +11,12 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 mod bounds;
+mod database;
 mod flags;
 mod layers;
 mod values;
 
+pub use database::DatabaseConfig;
 pub use flags::Flags;
 pub use layers::ConfigError;
 
@@ -32,8 +34,10 @@ pub struct Config {
     /// Default: `127.0.0.1:7172`.
     #[serde(with = "values::address_or_off")]
     pub http_listen: Option<SocketAddr>,
-    /// Where readings are kept.
+    /// Where readings are kept when no database is configured.
     pub store: StoreConfig,
+    /// The database where readings are kept.
+    pub database: DatabaseConfig,
     /// How much is taken in at once, and from whom.
     pub ingest: IngestConfig,
     /// How the server stops.
@@ -216,6 +220,7 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 7171)),
             http_listen: Some(SocketAddr::from(([127, 0, 0, 1], 7172))),
             store: StoreConfig::default(),
+            database: DatabaseConfig::default(),
             ingest: IngestConfig::default(),
             drain: DrainConfig::default(),
             auth: AuthConfig::default(),

@@ -42,9 +42,6 @@ use lane::Lane;
 use rate::Rate;
 use validate::Validator;
 
-/// Lanes of the embedded store: its engine commits one batch at a time anyway.
-const LANES: usize = 1;
-
 /// Memory for rows, as a multiple of that for messages: a row takes about three times its encoded size.
 const ROWS_PER_WIRE: usize = 3;
 
@@ -86,8 +83,13 @@ pub(crate) struct Status {
 }
 
 impl Ingest {
-    /// Starts the lanes over `store`.
-    pub fn start(config: IngestConfig, drain_endpoints: Vec<String>, store: Arc<dyn Store>) -> Self {
+    /// Starts `lanes` lanes over `store`.
+    pub fn start(
+        config: IngestConfig,
+        drain_endpoints: Vec<String>,
+        store: Arc<dyn Store>,
+        lanes: usize,
+    ) -> Self {
         let status = Arc::new(Status {
             store_up: watch::Sender::new(true),
             drain: watch::Sender::new(None),
@@ -95,7 +97,7 @@ impl Ingest {
             pending: AtomicU64::new(0),
         });
         let stop = CancellationToken::new();
-        let lanes = (0..LANES)
+        let lanes = (0..lanes.max(1))
             .map(|_| {
                 Lane::start(
                     Arc::clone(&store),

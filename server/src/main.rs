@@ -4,7 +4,6 @@ use std::{
     error::Error,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path,
     process::ExitCode,
 };
 
@@ -14,6 +13,7 @@ use herdstream_server::{
     Server,
     config::{Config, Flags, LogFormat},
     ops::{shutdown, telemetry},
+    store::postgres::PostgresStore,
 };
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
@@ -46,6 +46,8 @@ struct Cli {
 enum Command {
     /// Serve until SIGTERM or Ctrl-C (what happens without a command, too)
     Serve,
+    /// Bring the schema of the database up to date and exit; serve does so, too
+    Migrate,
 }
 
 const HELP: &str = "\
@@ -68,7 +70,6 @@ Exit codes:
 
 fn main() -> ExitCode {
     let Cli { command, flags, check_config } = Cli::parse();
-    let Command::Serve = command.unwrap_or(Command::Serve);
     let config = match Config::load(&flags) {
         Ok(config) => config,
         Err(error) => {
@@ -80,7 +81,11 @@ fn main() -> ExitCode {
         print!("{}", config.to_toml());
         return ExitCode::SUCCESS;
     }
-    match run(config) {
+    let done = match command.unwrap_or(Command::Serve) {
+        Command::Serve => run(config),
+        Command::Migrate => migrate(&config),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("herdstream: {}", sentence(&error));
@@ -100,8 +105,19 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let hint = Hint::of(&config);
     let server = Server::bind(config).await?;
     // Whoever started the server may have closed its standard output; that is no reason to stop.
-    let _ = hint.print(&mut io::stdout().lock(), server.local_addr(), server.http_addr());
+    let _ = hint.print(&mut io::stdout().lock(), &server);
     server.run(shutdown).await?;
+    Ok(())
+}
+
+/// Brings a database's schema up to date.
+#[tokio::main(flavor = "current_thread")]
+async fn migrate(config: &Config) -> anyhow::Result<()> {
+    let database = config.database.postgres().context(
+        "no database is configured, and the embedded store needs no migration: name one with --database-url",
+    )?;
+    let facts = PostgresStore::migrate(&database).await?;
+    println!("the schema at {} is up to date: profile {} ({})", facts.at, facts.profile, facts.reason);
     Ok(())
 }
 
@@ -122,29 +138,27 @@ fn sentence(error: &anyhow::Error) -> String {
 
 /// What a person who has just started the server wants to know.
 struct Hint {
-    store: String,
     token: &'static str,
     brief: bool,
 }
 
 impl Hint {
     fn of(config: &Config) -> Self {
-        let directory = &config.store.data_dir;
         Self {
-            store: path::absolute(directory).unwrap_or_else(|_| directory.clone()).display().to_string(),
             token: if config.auth.gateways.is_empty() { "" } else { "-H 'authorization: Bearer TOKEN' " },
             brief: config.log.format == LogFormat::Json,
         }
     }
 
-    fn print(&self, out: &mut impl io::Write, grpc: SocketAddr, http: Option<SocketAddr>) -> io::Result<()> {
-        let Self { store, token, brief } = self;
+    fn print(&self, out: &mut impl io::Write, server: &Server) -> io::Result<()> {
+        let Self { token, brief } = self;
+        let (grpc, store) = (server.local_addr(), server.store());
         // Programs that start a server on port 0 read this line.
         writeln!(out, "herdstream {} listening on {grpc}", env!("CARGO_PKG_VERSION"))?;
-        if let Some(http) = http {
+        if let Some(http) = server.http_addr() {
             writeln!(out, "  status  http://{}", reachable(http))?;
         }
-        writeln!(out, "  store   embedded, in {store} (no database is configured)")?;
+        writeln!(out, "  store   {}, {} ({})", store.profile, store.place, store.reason)?;
         if !brief {
             let at = reachable(grpc);
             let batch = r#"{"batch": {"series": [{"ref": 1, "farm_id": 1, "device_uid": "collar-1", "device_type": "collar", "metric_name": "temperature", "metric_unit": "Cel"}], "readings": [{"series_ref": 1, "value": 38.6}]}}"#;

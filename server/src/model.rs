@@ -1,5 +1,6 @@
 //! What Herdstream is about: plain types, no I/O.
 
+mod json_number;
 mod milking;
 mod producer;
 mod reading;
@@ -9,7 +10,7 @@ mod series;
 pub use milking::Milking;
 pub use producer::{MAX_OFFSET, Offset, ProducerId, ProducerRow, Totals};
 pub use reading::{Quality, Reading};
-pub use rejection::{Content, Quarantined, Rejection, RejectionCode, RejectionKind};
+pub use rejection::{Content, Quarantined, Rejection, RejectionCode, RejectionKind, field_name};
 pub use series::{SeriesId, SeriesKey};
 
 /// Microseconds since 1970-01-01T00:00:00Z.

@@ -14,8 +14,9 @@ use crate::{
     ingest::Ingest,
     ops::{Board, Facts, Pulse, health::Health, http},
     store::{
-        Store,
+        Description, Store,
         embedded::{EmbeddedStore, OpenError},
+        postgres::{self, PostgresStore},
     },
     wire::{self, Gateways, Incoming, MeterLayer},
 };
@@ -51,6 +52,9 @@ pub enum ServeError {
     /// The store could not be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The database could not be used.
+    #[error(transparent)]
+    Database(#[from] postgres::OpenError),
     /// An address could not be bound.
     #[error("cannot listen on {address}: {source}; choose another with {flag}")]
     Listen {
@@ -96,8 +100,11 @@ impl Server {
     ///
     /// [`ServeError::Open`], [`ServeError::Listen`].
     pub async fn bind(config: Config) -> Result<Self, ServeError> {
-        let store = EmbeddedStore::open((&config).into())?;
-        Self::bind_over(config, Arc::new(store)).await
+        let store: Arc<dyn Store> = match config.database.postgres() {
+            Some(database) => Arc::new(PostgresStore::open(database).await?),
+            None => Arc::new(EmbeddedStore::open((&config).into())?),
+        };
+        Self::bind_over(config, store).await
     }
 
     /// As [`Server::bind`], over a store that is open.
@@ -110,7 +117,10 @@ impl Server {
             }
             None => (None, None),
         };
-        let ingest = Ingest::start(config.ingest.clone(), config.drain.endpoints.clone(), Arc::clone(&store));
+        // The embedded engine commits one batch at a time anyway.
+        let lanes = if config.database.url.is_some() { config.database.lanes } else { 1 };
+        let endpoints = config.drain.endpoints.clone();
+        let ingest = Ingest::start(config.ingest.clone(), endpoints, Arc::clone(&store), lanes);
         Ok(Self { config, grpc, grpc_addr, http, http_addr, store, ingest })
     }
 
@@ -122,6 +132,11 @@ impl Server {
     /// Where metrics, probes and the status page are served.
     pub fn http_addr(&self) -> Option<SocketAddr> {
         self.http_addr
+    }
+
+    /// What the store is.
+    pub fn store(&self) -> Description {
+        self.store.describe()
     }
 
     pub(crate) fn ingest(&self) -> &Ingest {
@@ -139,7 +154,7 @@ impl Server {
         let board = Board::new(Facts {
             grpc: grpc_addr,
             http: http_addr,
-            data_dir: config.store.data_dir.clone(),
+            store: store.describe(),
             buffer: config.ingest.buffer.as_u64(),
             started: Instant::now(),
         });

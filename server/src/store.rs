@@ -1,6 +1,6 @@
 //! Where readings are kept: the [`Store`] contract and its profiles.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 
@@ -9,7 +9,12 @@ use crate::model::{
     Totals,
 };
 
+mod admission;
+mod cache;
 pub mod embedded;
+mod heard;
+mod order;
+pub mod postgres;
 
 /// A place that keeps readings, their producers and what was refused.
 ///
@@ -74,6 +79,41 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
 
     /// Syncs and closes; later calls fail.
     async fn close(&self);
+
+    /// What it is, for people.
+    fn describe(&self) -> Description;
+}
+
+/// What a store is, for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Description {
+    /// `embedded`, `postgres` or `timescale`.
+    pub profile: &'static str,
+    /// Where the data is: "in DIRECTORY", "at HOST:PORT/DATABASE". Never holds a password.
+    pub place: String,
+    /// Why this profile, in a sentence.
+    pub reason: String,
+    /// Directory on this machine, if it is one.
+    pub data_dir: Option<PathBuf>,
+    /// Version of PostgreSQL.
+    pub database_version: String,
+    /// Version of TimescaleDB; empty: the database has none.
+    pub extension_version: String,
+    /// Licence under which the extension runs: `timescale` or `apache`.
+    pub licence: String,
+    /// What differs between profiles.
+    pub features: Vec<Feature>,
+}
+
+/// Something that one profile has and another may not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Feature {
+    /// Its name, in snake case.
+    pub name: &'static str,
+    /// Whether it is on.
+    pub on: bool,
+    /// How it is done, or why it is off.
+    pub note: &'static str,
 }
 
 /// Work of one lane since its last commit: each producer at most once.
@@ -96,12 +136,28 @@ pub struct ProducerCommit {
     pub totals: Totals,
     /// A new session, after the batches: raises the epoch.
     pub open: Option<OpenSession>,
-    /// Readings, batch by batch as validated; order within means nothing.
-    pub readings: Vec<Vec<Reading>>,
-    /// Milkings.
-    pub milkings: Vec<Milking>,
+    /// What validation let pass.
+    pub batches: Vec<Batch>,
     /// Refused readings and milkings.
     pub quarantined: Vec<Quarantined>,
+}
+
+/// The sound rows of one batch, in the order in which they arrived.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Offset of the batch.
+    pub offset: Offset,
+    /// Readings.
+    pub readings: Vec<Reading>,
+    /// Milkings.
+    pub milkings: Vec<Milking>,
+}
+
+impl ProducerCommit {
+    /// Whether the ledger has a say: anonymous writes have no row in it.
+    pub(in crate::store) fn has_ledger(&self) -> bool {
+        self.guard.is_some() || self.open.is_some()
+    }
 }
 
 /// What the ledger must hold.

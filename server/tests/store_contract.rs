@@ -12,5 +12,6 @@ mod store_contract {
     mod embedded;
     pub(crate) mod laws;
     mod model;
+    mod postgres;
     mod rows;
 }

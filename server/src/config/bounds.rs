@@ -97,9 +97,12 @@ fn sizes(config: &Config, faults: &mut Faults) {
 }
 
 fn counts(config: &Config, faults: &mut Faults) {
-    let ingest = &config.ingest;
+    let (ingest, database) = (&config.ingest, &config.database);
     let checks = [
         ("ingest.max_streams", ingest.max_streams, (1, 1_000_000)),
+        ("database.lanes", database.lanes, (1, 64)),
+        ("database.pool_max", database.pool_max as usize, (1, 1000)),
+        ("database.pool_min", database.pool_min as usize, (0, database.pool_max as usize)),
         ("ingest.max_series_per_producer", ingest.max_series_per_producer, (1, 10_000_000)),
     ];
     for (key, value, range) in checks {
@@ -117,7 +120,7 @@ fn counts(config: &Config, faults: &mut Faults) {
 }
 
 fn durations(config: &Config, faults: &mut Faults) {
-    let ingest = &config.ingest;
+    let (ingest, database) = (&config.ingest, &config.database);
     let checks = [
         ("ingest.accepted_lateness", ingest.accepted_lateness, (60 * SECOND, 3650 * DAY)),
         ("ingest.max_ahead", ingest.max_ahead, (Duration::ZERO, DAY)),
@@ -126,6 +129,9 @@ fn durations(config: &Config, faults: &mut Faults) {
         ("ingest.keepalive", ingest.keepalive, (SECOND, HOUR)),
         // Less would cut a stream whose client answers the first question at once.
         ("ingest.idle_timeout", ingest.idle_timeout, (2 * ingest.keepalive.clamp(SECOND, HOUR), DAY)),
+        ("database.acquire_timeout", database.acquire_timeout, (MOMENT, HOUR)),
+        ("database.statement_timeout", database.statement_timeout, (SECOND, HOUR)),
+        ("database.lock_timeout", database.lock_timeout, (MOMENT, HOUR)),
         ("drain.deadline", config.drain.deadline, (SECOND, HOUR)),
     ];
     for (key, value, range) in checks {

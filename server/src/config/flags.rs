@@ -21,6 +21,10 @@ pub struct Flags {
     /// Keep data in this directory [default: ./data]
     #[arg(long, value_name = "DIRECTORY", global = true)]
     pub data_dir: Option<String>,
+    /// Keep data in this PostgreSQL or TimescaleDB instead: postgres://USER:PASSWORD@HOST:PORT/DATABASE.
+    /// A password is better given as `HERDSTREAM_DATABASE__URL`, which other users of the machine cannot see
+    #[arg(long, value_name = "URL", global = true)]
+    pub database_url: Option<String>,
     /// Serve callers without credentials on an address that others can reach
     #[arg(long, global = true)]
     pub allow_anonymous: bool,
@@ -40,6 +44,7 @@ pub(super) struct Given<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     http_listen: Option<&'a str>,
     store: GivenStore<'a>,
+    database: GivenDatabase<'a>,
     auth: GivenAuth,
     log: GivenLog<'a>,
 }
@@ -48,6 +53,12 @@ pub(super) struct Given<'a> {
 struct GivenStore<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     data_dir: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct GivenDatabase<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -70,6 +81,7 @@ impl Flags {
             listen: self.listen,
             http_listen: self.http_listen.as_deref(),
             store: GivenStore { data_dir: self.data_dir.as_deref() },
+            database: GivenDatabase { url: self.database_url.as_deref() },
             auth: GivenAuth { allow_anonymous: self.allow_anonymous.then_some(true) },
             log: GivenLog { format: self.log_format, filter: self.log_filter.as_deref() },
         }

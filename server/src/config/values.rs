@@ -16,6 +16,15 @@ pub(super) fn redacted<S: Serializer>(_: &SecretString, serializer: S) -> Result
     serializer.serialize_str(REDACTED)
 }
 
+/// Likewise, for a secret that may be absent.
+#[expect(clippy::ref_option, reason = "the signature serde asks for")]
+pub(super) fn redacted_option<S: Serializer>(
+    _: &Option<SecretString>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(REDACTED)
+}
+
 /// Sizes such as `"8MiB"`, written exactly: rounded ones would not load to the same value.
 pub(super) mod size {
     use bytesize::ByteSize;

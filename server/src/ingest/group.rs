@@ -12,7 +12,7 @@ use super::{
 use crate::{
     error::Error,
     model::{ProducerId, ProducerRow, Rejection, RejectionKind, Totals},
-    store::{CommitGroup, Guard, OpenSession, ProducerCommit},
+    store::{Batch, CommitGroup, Guard, OpenSession, ProducerCommit},
 };
 
 /// Work collected for one commit: what the store gets, and who waits for it.
@@ -128,8 +128,7 @@ impl Group {
                 committed_offset: known.map_or(0, |known| known.row.committed_offset),
                 totals: Totals::default(),
                 open: None,
-                readings: Vec::new(),
-                milkings: Vec::new(),
+                batches: Vec::new(),
                 quarantined: Vec::new(),
             },
             waiting: Waiting::default(),
@@ -145,8 +144,10 @@ impl Member {
         self.waiting.held.push((entry.permit, entry.rows_permit, entry.pending));
         self.commit.committed_offset = entry.committed_offset;
         self.commit.totals += entry.totals;
-        self.commit.readings.push(entry.readings);
-        self.commit.milkings.extend(entry.milkings);
+        let Entry { committed_offset: offset, readings, milkings, .. } = entry;
+        if !readings.is_empty() || !milkings.is_empty() {
+            self.commit.batches.push(Batch { offset, readings, milkings });
+        }
         self.commit.quarantined.extend(entry.quarantined);
     }
 }

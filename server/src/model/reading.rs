@@ -1,13 +1,16 @@
+use serde::{Deserialize, Serialize};
+
 use super::{Micros, SeriesId};
 
 /// One value of one series at one instant, valid and ready to store.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reading {
     /// Its series.
     pub series: SeriesId,
     /// When it was measured.
     pub time_us: Micros,
     /// The value, finite, in the unit of the series.
+    #[serde(with = "super::json_number")]
     pub value: f64,
     /// What validation found.
     pub quality: Quality,
@@ -28,7 +31,7 @@ pub struct Reading {
 }
 
 /// Quality of a stored reading. The numbers are the embedded store's format.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Quality {
     /// Inside the valid range.

@@ -1,3 +1,10 @@
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+};
+
+use serde::{Deserialize, Serialize};
+
 use super::{Micros, Milking, Offset, Reading, SeriesKey};
 
 /// Why one reading, milking or series was refused.
@@ -71,10 +78,55 @@ pub struct Quarantined {
 }
 
 /// Content of a quarantine record.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Content {
     /// A refused reading; its series number means nothing.
     Reading(Reading),
     /// A refused milking.
     Milking(Box<Milking>),
+}
+
+impl RejectionKind {
+    /// The kind with this number.
+    pub fn from_number(number: u8) -> Option<Self> {
+        [Self::Reading, Self::Milking, Self::Series].into_iter().find(|kind| *kind as u8 == number)
+    }
+}
+
+impl RejectionCode {
+    /// The code with this number.
+    pub fn from_number(number: u8) -> Option<Self> {
+        const ALL: [RejectionCode; 11] = [
+            RejectionCode::Required,
+            RejectionCode::NotFinite,
+            RejectionCode::OutOfRange,
+            RejectionCode::TimeInFuture,
+            RejectionCode::TooLate,
+            RejectionCode::TextTooLong,
+            RejectionCode::TextInvalid,
+            RejectionCode::MetadataInvalid,
+            RejectionCode::SeriesRejected,
+            RejectionCode::TooManySeries,
+            RejectionCode::StoreRefused,
+        ];
+        ALL.into_iter().find(|code| *code as u8 == number)
+    }
+}
+
+/// A field's name for the life of the process. The names are those of the protocol, some dozens; the
+/// bound keeps damaged rows from growing the heap: beyond it, None.
+pub fn field_name(name: &str) -> Option<&'static str> {
+    const MOST: usize = 512;
+    static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = names.get(name) {
+        return Some(known);
+    }
+    if names.len() == MOST {
+        return None;
+    }
+    let name: &'static str = name.to_owned().leak();
+    names.insert(name);
+    Some(name)
 }

@@ -1,9 +1,11 @@
+use serde::{Deserialize, Serialize};
+
 /// Number of a series in the store. Given once, never reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SeriesId(pub u32);
 
 /// The immutable tuple that names a series. Bounds: seed, section 7.1.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SeriesKey {
     /// Farm, 1 or more.
     pub farm_id: i32,

@@ -1,7 +1,6 @@
 use std::{
     collections::VecDeque,
     net::SocketAddr,
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,6 +12,7 @@ use super::{
     health::Readiness,
     metrics::{self, METERS},
 };
+use crate::store::Description;
 
 /// Seconds that the status page looks back.
 pub(super) const HISTORY: usize = 300;
@@ -35,8 +35,8 @@ pub struct Facts {
     pub grpc: SocketAddr,
     /// Where the status page is served.
     pub http: Option<SocketAddr>,
-    /// Directory of the embedded store.
-    pub data_dir: PathBuf,
+    /// Where readings are kept.
+    pub store: Description,
     /// Bound of bytes received and not yet committed.
     pub buffer: u64,
     /// When the server started.

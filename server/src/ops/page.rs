@@ -1,6 +1,6 @@
 //! The status page: one self-contained HTML document, useful without scripts too.
 
-use std::{fmt::Write as _, path, time::Duration};
+use std::{fmt::Write as _, time::Duration};
 
 use bytesize::ByteSize;
 
@@ -34,8 +34,8 @@ pub(super) fn render(board: &Board) -> String {
     let samples = board.samples();
     let version = env!("CARGO_PKG_VERSION");
     let uptime = spoken(facts.started.elapsed());
-    let directory = path::absolute(&facts.data_dir).unwrap_or_else(|_| facts.data_dir.clone());
-    let store = escaped(&directory.display().to_string());
+    let store = &facts.store;
+    let (profile, place) = (store.profile, escaped(&store.place));
     let grpc = facts.grpc;
     let throughput = throughput(&samples);
     let figures = figures(&samples, facts.buffer);
@@ -48,7 +48,7 @@ pub(super) fn render(board: &Board) -> String {
          <header><h1>Herdstream</h1><span class=\"state {class}\">{state}</span>\
          <span class=\"soft\">{version}, up {uptime}</span></header>\n{reason}{throughput}{figures}{refused}\
          <section><h2>Here</h2><dl><div><dt>gRPC</dt><dd><code>{grpc}</code></dd></div>\
-         <div><dt>Store</dt><dd>embedded <small><code>{store}</code></small></dd></div></dl></section>\n\
+         <div><dt>Store</dt><dd>{profile} <small><code>{place}</code></small></dd></div></dl></section>\n\
          </main><footer class=\"soft\"><a href=\"/metrics\">metrics</a><a href=\"/readyz\">readiness</a>\
          <a href=\"/healthz\">liveness</a></footer><script>{SCRIPT}</script></body></html>\n"
     )

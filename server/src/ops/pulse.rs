@@ -71,7 +71,9 @@ impl Pulse {
 
     fn observe(&self) {
         metrics::queue(self.ingest.pool().held() as u64, self.ingest.pending());
-        if let Ok(disk) = rustix::fs::statvfs(&self.board.facts().data_dir) {
+        if let Some(dir) = &self.board.facts().store.data_dir
+            && let Ok(disk) = rustix::fs::statvfs(dir)
+        {
             metrics::disk_free(disk.f_bavail.saturating_mul(disk.f_frsize));
         }
         self.board.sample();
@@ -93,7 +95,10 @@ mod tests {
     use crate::{
         config::IngestConfig,
         ops::Facts,
-        store::embedded::{EmbeddedConfig, EmbeddedStore},
+        store::{
+            Description,
+            embedded::{EmbeddedConfig, EmbeddedStore},
+        },
     };
 
     #[tokio::test]
@@ -101,11 +106,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let config = EmbeddedConfig { min_free_bytes: 0, ..EmbeddedConfig::new(dir.path()) };
         let store = Arc::new(EmbeddedStore::open(config).unwrap());
-        let ingest = Ingest::start(IngestConfig::default(), Vec::new(), store);
+        let ingest = Ingest::start(IngestConfig::default(), Vec::new(), store, 1);
         let board = Board::new(Facts {
             grpc: SocketAddr::from(([127, 0, 0, 1], 7171)),
             http: None,
-            data_dir: dir.path().to_owned(),
+            store: Description { data_dir: Some(dir.path().to_owned()), ..Description::default() },
             buffer: 0,
             started: Clock::now(),
         });

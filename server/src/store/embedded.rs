@@ -4,7 +4,12 @@
 //! into blocks, beside the ledger rows of their producers, synced once. One thread writes; reads run
 //! beside it, each over a view of whole commits.
 
-use std::{fmt, io, path::PathBuf, sync::Arc, thread};
+use std::{
+    fmt, io,
+    path::{self, PathBuf},
+    sync::Arc,
+    thread,
+};
 
 use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
@@ -16,8 +21,8 @@ use self::{
     writer::{Command, Reply, Writer},
 };
 use super::{
-    Activity, CommitGroup, Device, MilkingRange, Outcome, QuarantineSpan, SeriesFilter, SeriesRange, Store,
-    StoreError,
+    Activity, CommitGroup, Description, Device, Feature, MilkingRange, Outcome, QuarantineSpan, SeriesFilter,
+    SeriesRange, Store, StoreError,
 };
 use crate::config::Config;
 use crate::model::{Micros, Milking, ProducerId, ProducerRow, Quarantined, Reading, SeriesId, SeriesKey};
@@ -389,6 +394,23 @@ impl Store for EmbeddedStore {
         match &*self.shared.state.read() {
             State::Open(_) => Ok(()),
             other => Err(other.refusal()),
+        }
+    }
+
+    fn describe(&self) -> Description {
+        let dir = &self.shared.config.dir;
+        let dir = path::absolute(dir).unwrap_or_else(|_| dir.clone());
+        Description {
+            profile: "embedded",
+            place: format!("in {}", dir.display()),
+            reason: "no database is configured".to_owned(),
+            data_dir: Some(dir),
+            features: vec![Feature {
+                name: "packed_blocks",
+                on: true,
+                note: "readings are packed as they are committed",
+            }],
+            ..Description::default()
         }
     }
 

@@ -8,8 +8,8 @@ use crate::{
     ingest::Ingest,
     model::{Micros, Milking, ProducerId, ProducerRow, Quarantined, Reading, SeriesId, SeriesKey},
     store::{
-        Activity, CommitGroup, Device, MilkingRange, Outcome, QuarantineSpan, SeriesFilter, SeriesRange,
-        Store, StoreError,
+        Activity, CommitGroup, Description, Device, MilkingRange, Outcome, QuarantineSpan, SeriesFilter,
+        SeriesRange, Store, StoreError,
     },
 };
 
@@ -123,8 +123,7 @@ impl Store for FaultyStore {
         // Cannot fail: the sender lives as long as this store.
         let _ = self.faults.stalled.subscribe().wait_for(|stalled| !stalled).await;
         self.faults.unavailable()?;
-        let holds_batches =
-            group.producers.iter().any(|commit| !commit.readings.is_empty() || !commit.milkings.is_empty());
+        let holds_batches = group.producers.iter().any(|commit| !commit.batches.is_empty());
         match holds_batches.then(|| self.faults.take()).flatten() {
             None => self.inner.commit(group).await,
             Some(Fault::DropBeforeCommit) => {
@@ -193,6 +192,10 @@ impl Store for FaultyStore {
     async fn ready(&self) -> Result<(), StoreError> {
         self.faults.unavailable()?;
         self.inner.ready().await
+    }
+
+    fn describe(&self) -> Description {
+        self.inner.describe()
     }
 
     async fn close(&self) {

@@ -9,7 +9,7 @@ use crate::{
         Content, Milking, ProducerId, Quality, Quarantined, Reading, Rejection, RejectionCode, RejectionKind,
         SeriesKey, Totals,
     },
-    store::Device,
+    store::{Description, Device},
 };
 
 /// Parses a producer id.
@@ -237,5 +237,23 @@ pub(super) fn to_device(device: Device, now_us: crate::model::Micros) -> v1::Dev
         battery_level: device.battery_level.map(i32::from),
         signal_strength: device.signal_strength.map(i32::from),
         status: status.into(),
+    }
+}
+
+/// Leaves out where the data is: callers need not know.
+pub(super) fn to_server_info(store: Description) -> v1::GetServerInfoResponse {
+    let features = store.features.into_iter().map(|feature| v1::Feature {
+        name: feature.name.to_owned(),
+        enabled: feature.on,
+        note: feature.note.to_owned(),
+    });
+    v1::GetServerInfoResponse {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        profile: store.profile.to_owned(),
+        reason: store.reason,
+        database_version: store.database_version,
+        extension_version: store.extension_version,
+        licence: store.licence,
+        features: features.collect(),
     }
 }

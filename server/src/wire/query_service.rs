@@ -140,6 +140,16 @@ impl QueryService for QueryGrpc {
         })
         .await
     }
+
+    async fn get_server_info(
+        &self,
+        request: Request<v1::GetServerInfoRequest>,
+    ) -> Result<Response<v1::GetServerInfoResponse>, Status> {
+        self.answer(Rpc::GetServerInfo, request, async |_, v1::GetServerInfoRequest {}| {
+            Ok(convert::to_server_info(self.store.describe()))
+        })
+        .await
+    }
 }
 
 fn to_series_readings(

@@ -26,7 +26,7 @@ mod contract {
 
 #[test]
 fn random_histories_are_kept() {
-    model::check(20, Embedded::new);
+    model::check(20, async || Embedded::new());
 }
 
 /// An embedded store in a directory of its own.

@@ -15,8 +15,8 @@ use herdstream_server::{
 };
 
 use super::rows::{
-    DAY, HOUR, MINUTE, NOON, SECOND, batches, commit, commit_one, everything, group, milking, opening,
-    producer, quarantined, range, reading, resolve, series_key, sorted_values, values, write,
+    DAY, HOUR, MINUTE, NOON, SECOND, batch, batches, commit, commit_one, everything, group, milked, milking,
+    opening, producer, quarantined, range, reading, resolve, series_key, sorted_values, values, write,
 };
 
 /// An empty store of some profile.
@@ -257,7 +257,7 @@ pub(crate) async fn a_range_ends_once_its_texts_are_long(fixture: &mut dyn Fixtu
     let readings = (0..10).map(|n| {
         let mut reading = reading(series, NOON + n, n as f64);
         reading.session_id = Some("12345".into());
-        reading.metadata = (n % 2 == 0).then(|| r#"{"a":"12345678"}"#.into());
+        reading.metadata = (n % 2 == 0).then(|| r#"{"a": "1234567"}"#.into());
         reading
     });
     write(&*store, readings.collect()).await;
@@ -315,7 +315,7 @@ pub(crate) async fn milkings_by_farm_animal_and_time(fixture: &mut dyn Fixture) 
         milking(1, 10, NOON + HOUR),
         milking(1, 10, NOON),
     ];
-    let stored = ProducerCommit { milkings: milkings.clone(), ..commit(producer(1)) };
+    let stored = ProducerCommit { batches: vec![milked(milkings.clone())], ..commit(producer(1)) };
     commit_one(&*store, stored).await;
     let find = async |farm_id, animal_id, start_us, end_us, skip, limit| {
         let range = MilkingRange { farm_id, animal_id, start_us, end_us, skip, limit };
@@ -474,7 +474,7 @@ pub(crate) async fn a_fenced_producer_leaves_the_group_and_the_rest_commits(fixt
     // 1 fits; 2 has an old epoch; 3 starts too late; 4 was never opened.
     let mut stale = batches(producer(2), 1, 0, 1, one(2.0));
     stale.quarantined = vec![quarantined(1, RejectionKind::Reading, 0)];
-    stale.milkings = vec![milking(1, 2, NOON)];
+    stale.batches.push(milked(vec![milking(1, 2, NOON)]));
     let outcomes = store
         .commit(group(vec![
             batches(producer(1), 1, 0, 1, one(1.0)),
@@ -551,7 +551,7 @@ pub(crate) async fn a_retried_group_counts_once(fixture: &mut dyn Fixture) {
             ..batches(producer(1), 1, 0, 2, vec![reading(series, NOON, 1.0)])
         },
         only_totals,
-        ProducerCommit { readings: vec![vec![reading(series, NOON, 2.0)]], ..commit(producer(3)) },
+        ProducerCommit { batches: vec![batch(vec![reading(series, NOON, 2.0)])], ..commit(producer(3)) },
         batches(producer(2), 9, 0, 1, vec![reading(series, NOON, 3.0)]),
     ]);
     let first = store.commit(retried.clone()).await.unwrap();
@@ -581,8 +581,11 @@ pub(crate) async fn anonymous_writes_have_no_ledger_row(fixture: &mut dyn Fixtur
     let store = fixture.store();
     let series = resolve(&*store, 0).await;
     let anonymous = || ProducerCommit {
-        readings: vec![vec![reading(series, NOON, 1.0)], vec![], vec![reading(series, NOON, 1.0)]],
-        milkings: vec![milking(1, 2, NOON)],
+        batches: vec![
+            batch(vec![reading(series, NOON, 1.0)]),
+            milked(vec![milking(1, 2, NOON)]),
+            batch(vec![reading(series, NOON, 1.0)]),
+        ],
         quarantined: vec![quarantined(1, RejectionKind::Reading, 0)],
         totals: Totals { stored: 3, quarantined: 1, ..Totals::default() },
         ..commit(producer(1))
@@ -640,11 +643,11 @@ pub(crate) async fn a_restart_keeps_everything(fixture: &mut dyn Fixture) {
     let series = resolve(&*fixture.store(), 0).await;
     commit_one(&*fixture.store(), opening(producer(1), "a")).await;
     for offset in 0..5 {
-        let mut batch =
+        let mut both =
             batches(producer(1), 1, offset, offset + 1, vec![reading(series, NOON, offset as f64)]);
-        batch.milkings = vec![milking(1, 1, NOON)];
-        batch.quarantined = vec![quarantined(offset + 1, RejectionKind::Reading, 0)];
-        commit_one(&*fixture.store(), batch).await;
+        both.batches.push(milked(vec![milking(1, 1, NOON)]));
+        both.quarantined = vec![quarantined(offset + 1, RejectionKind::Reading, 0)];
+        commit_one(&*fixture.store(), both).await;
         fixture.reopen().await;
     }
     let store = fixture.store();

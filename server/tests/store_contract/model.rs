@@ -11,8 +11,8 @@ use proptest::{collection::vec, prelude::*, sample::select};
 use super::{
     laws::Fixture,
     rows::{
-        DAY, HOUR, MINUTE, NOON, SECOND, batches, commit, group, milking, producer, quarantined, reading,
-        series_key,
+        DAY, HOUR, MINUTE, NOON, SECOND, batch, batches, commit, group, milked, milking, producer,
+        quarantined, reading, series_key,
     },
 };
 
@@ -157,8 +157,11 @@ impl Model {
         };
         // Batches in the order in which they are committed.
         let middle = readings.len() / 2;
-        asked.readings = vec![readings[..middle].to_vec(), readings[middle..].to_vec()];
-        asked.milkings.clone_from(&milkings);
+        asked.batches = vec![
+            batch(readings[..middle].to_vec()),
+            batch(readings[middle..].to_vec()),
+            milked(milkings.clone()),
+        ];
         // No place is refused twice: an offset belongs to one commit.
         let offset = self.commits * 10 + id as u64;
         asked.quarantined = part
@@ -205,7 +208,7 @@ fn with_fields(ids: &[SeriesId], (series, time_us, value, told): (u32, Micros, f
         reading.animal_id = Some(series as i32 + 1);
         reading.battery_level = Some(time_us.rem_euclid(100) as i16);
         reading.session_id = (series == 3).then(|| "evening".into());
-        reading.metadata = (series == 4).then(|| format!(r#"{{"n": {value}}}"#).into());
+        reading.metadata = (series == 4).then(|| format!(r#"{{"n": {}}}"#, value.abs()).into());
     }
     if series < 2 {
         reading.signal_strength = Some(-(time_us.rem_euclid(90) as i16));
@@ -366,7 +369,7 @@ async fn check_activity(store: &dyn Store, model: &Model) {
 }
 
 /// Runs histories against fixtures of a profile; a failure prints the smallest that fails.
-pub(super) fn check<F: Fixture>(cases: u32, fixture: impl Fn() -> F) {
+pub(super) fn check<F: Fixture>(cases: u32, fixture: impl AsyncFn() -> F) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let config = ProptestConfig {
         cases,
@@ -375,6 +378,6 @@ pub(super) fn check<F: Fixture>(cases: u32, fixture: impl Fn() -> F) {
         ..ProptestConfig::default()
     };
     proptest!(config, |(history in history())| {
-        runtime.block_on(async { live(&mut fixture(), &history).await });
+        runtime.block_on(async { live(&mut fixture().await, &history).await });
     });
 }

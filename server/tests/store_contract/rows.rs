@@ -7,7 +7,7 @@ use herdstream_server::{
         Content, Micros, Milking, Offset, ProducerId, Quality, Quarantined, Reading, Rejection,
         RejectionCode, RejectionKind, SeriesId, SeriesKey, Totals,
     },
-    store::{CommitGroup, Guard, OpenSession, Outcome, ProducerCommit, SeriesRange, Store},
+    store::{Batch, CommitGroup, Guard, OpenSession, Outcome, ProducerCommit, SeriesRange, Store},
 };
 use uuid::Uuid;
 
@@ -87,6 +87,16 @@ pub(super) fn quarantined(offset: Offset, kind: RejectionKind, index: u32) -> Qu
     }
 }
 
+/// Readings of one batch.
+pub(super) fn batch(readings: Vec<Reading>) -> Batch {
+    Batch { offset: 1, readings, milkings: Vec::new() }
+}
+
+/// Milkings of one batch.
+pub(super) fn milked(milkings: Vec<Milking>) -> Batch {
+    Batch { offset: 1, readings: Vec::new(), milkings }
+}
+
 /// A commit of nothing.
 pub(super) fn commit(producer: ProducerId) -> ProducerCommit {
     ProducerCommit {
@@ -95,8 +105,7 @@ pub(super) fn commit(producer: ProducerId) -> ProducerCommit {
         committed_offset: 0,
         totals: Totals::default(),
         open: None,
-        readings: Vec::new(),
-        milkings: Vec::new(),
+        batches: Vec::new(),
         quarantined: Vec::new(),
     }
 }
@@ -118,7 +127,7 @@ pub(super) fn batches(
         guard: Some(Guard { epoch, committed_offset: from }),
         committed_offset: to,
         totals: Totals { stored: readings.len() as u64, ..Totals::default() },
-        readings: vec![readings],
+        batches: vec![batch(readings)],
         ..commit(producer)
     }
 }
@@ -135,7 +144,7 @@ pub(super) async fn commit_one(store: &dyn Store, commit: ProducerCommit) -> Out
 
 /// Stores readings of no producer.
 pub(super) async fn write(store: &dyn Store, readings: Vec<Reading>) {
-    let anonymous = ProducerCommit { readings: vec![readings], ..commit(Uuid::new_v4()) };
+    let anonymous = ProducerCommit { batches: vec![batch(readings)], ..commit(Uuid::new_v4()) };
     let outcome = commit_one(store, anonymous).await;
     assert!(matches!(outcome, Outcome::Committed(..)), "{outcome:?}");
 }

@@ -21,7 +21,7 @@ use tonic::{
 use crate::client::{RawStream, assert_reason, batch, sent, stored};
 
 /// Every RPC of both services, and the message a client sends to it.
-const RPCS: [&str; 9] = [
+const RPCS: [&str; 10] = [
     "/herdstream.v1.IngestService/Stream",
     "/herdstream.v1.IngestService/Write",
     "/herdstream.v1.IngestService/GetProducer",
@@ -31,6 +31,7 @@ const RPCS: [&str; 9] = [
     "/herdstream.v1.QueryService/QueryMilkings",
     "/herdstream.v1.QueryService/ListDevices",
     "/herdstream.v1.QueryService/GetIngestionStats",
+    "/herdstream.v1.QueryService/GetServerInfo",
 ];
 
 /// Carries bytes as they are.

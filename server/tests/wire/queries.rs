@@ -223,3 +223,15 @@ async fn devices_have_the_state_of_their_last_reading() {
     );
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_server_tells_its_version_and_profile_but_not_where_its_data_is() {
+    let server = TestServer::start().await;
+    let mut client = query_client(&server).await;
+    let info = client.get_server_info(v1::GetServerInfoRequest {}).await.unwrap().into_inner();
+    assert_eq!((info.version.as_str(), info.profile.as_str()), (env!("CARGO_PKG_VERSION"), "embedded"));
+    assert_eq!(info.reason, "no database is configured");
+    assert!(info.features.iter().all(|feature| !feature.name.is_empty() && !feature.note.is_empty()));
+    assert!(!format!("{info:?}").contains(&server.data_dir().display().to_string()));
+    server.stop().await;
+}

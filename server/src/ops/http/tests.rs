@@ -1,4 +1,4 @@
-use std::{net::SocketAddr, path::PathBuf, time::Instant};
+use std::{net::SocketAddr, time::Instant};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -6,6 +6,7 @@ use tokio::{
 };
 
 use super::{super::Facts, *};
+use crate::store::Description;
 
 struct Served {
     address: SocketAddr,
@@ -24,7 +25,11 @@ async fn start_with(patience: Duration) -> Served {
     let board = Board::new(Facts {
         grpc: SocketAddr::from(([127, 0, 0, 1], 7171)),
         http: Some(address),
-        data_dir: PathBuf::from("/barn/<data>"),
+        store: Description {
+            profile: "embedded",
+            place: "in /barn/<data>".to_owned(),
+            ..Description::default()
+        },
         buffer: 32 << 20,
         started: Instant::now(),
     });

@@ -24,6 +24,7 @@ pub enum Rpc {
     QueryMilkings,
     ListDevices,
     GetIngestionStats,
+    GetServerInfo,
 }
 
 /// How a call was answered.
@@ -38,7 +39,7 @@ pub enum Answer {
 }
 
 /// In the order of [`Rpc`].
-const RPCS: [&str; 8] = [
+const RPCS: [&str; 9] = [
     "Write",
     "GetProducer",
     "ListRejections",
@@ -47,6 +48,7 @@ const RPCS: [&str; 8] = [
     "QueryMilkings",
     "ListDevices",
     "GetIngestionStats",
+    "GetServerInfo",
 ];
 
 /// In the order of [`Answer`].

@@ -1,14 +1,13 @@
 //! Series and their numbers, and which device and newest hour each has.
 
-use std::{
-    collections::HashMap,
-    hash::Hash,
-    sync::atomic::{AtomicU32, AtomicU64, Ordering},
-};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
-use crate::model::{SeriesId, SeriesKey};
+use crate::{
+    model::{SeriesId, SeriesKey},
+    store::cache::Generations,
+};
 
 /// Tuples whose numbers are kept in memory, at most; the others are looked up.
 const CACHED_KEYS: usize = 100_000;
@@ -153,36 +152,6 @@ fn update(newest: &AtomicU64, change: impl Fn(NewestHour) -> NewestHour) {
             Some(change(NewestHour::unpack(word)).pack())
         })
         .expect("the change is never None");
-}
-
-/// A map of bounded size: what was not asked for while half of it was filled goes.
-pub(super) struct Generations<K, V> {
-    young: HashMap<K, V>,
-    old: HashMap<K, V>,
-    most: usize,
-}
-
-impl<K: Hash + Eq, V: Clone> Generations<K, V> {
-    /// Holds up to `most` entries.
-    pub(super) fn new(most: usize) -> Self {
-        Self { young: HashMap::new(), old: HashMap::new(), most }
-    }
-
-    pub(super) fn get(&mut self, key: &K) -> Option<V> {
-        if let Some(value) = self.young.get(key) {
-            return Some(value.clone());
-        }
-        let (key, value) = self.old.remove_entry(key)?;
-        self.insert(key, value.clone());
-        Some(value)
-    }
-
-    pub(super) fn insert(&mut self, key: K, value: V) {
-        if self.young.len() >= self.most / 2 {
-            self.old = std::mem::take(&mut self.young);
-        }
-        self.young.insert(key, value);
-    }
 }
 
 #[cfg(test)]

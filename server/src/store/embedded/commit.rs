@@ -1,20 +1,22 @@
 //! From a group to one batch of the engine.
 
-use std::collections::HashMap;
-
 use fjall::{Keyspace, OwnedWriteBatch};
 
 use super::{
-    block,
-    catalogue::Generations,
-    devices::{Heard, Status},
+    block, devices,
     engine::{Engine, View, undecodable},
-    keys::{self, BlockKey, HOUR_US, MINUTE_US},
+    keys::{self, BlockKey, HOUR_US},
     rows,
 };
 use crate::{
     model::{ProducerId, ProducerRow, Reading, SeriesId},
-    store::{CommitGroup, Outcome, ProducerCommit, StoreError},
+    store::{
+        CommitGroup, Outcome, ProducerCommit, StoreError,
+        admission::Admission,
+        cache::Generations,
+        heard::{Heard, Status},
+        order::{Minutes, sort},
+    },
 };
 
 /// Ledger rows kept in memory, at most.
@@ -87,7 +89,8 @@ impl Committed {
         number: u64,
     ) -> Result<Draft, StoreError> {
         let view = engine.view();
-        let readings: usize = group.producers.iter().flat_map(|commit| &commit.readings).map(Vec::len).sum();
+        let readings: usize =
+            group.producers.iter().flat_map(|commit| &commit.batches).map(|batch| batch.readings.len()).sum();
         let mut draft = Draft {
             // More would only be right for blocks of a single reading.
             batch: engine.batch(readings / 4),
@@ -102,7 +105,7 @@ impl Committed {
         let mut milkings = 0;
         for commit in &group.producers {
             if self.admit(&view, commit, &mut draft)? {
-                readings.extend(commit.readings.iter().flatten());
+                readings.extend(commit.batches.iter().flat_map(|batch| &batch.readings));
                 put_others(&mut draft.batch, engine.rows(), commit, number, &mut milkings);
             }
         }
@@ -125,39 +128,17 @@ impl Committed {
         commit: &ProducerCommit,
         draft: &mut Draft,
     ) -> Result<bool, StoreError> {
-        if commit.guard.is_none() && commit.open.is_none() {
+        if !commit.has_ledger() {
             draft.outcomes.push(Outcome::Committed(ProducerRow::default(), Vec::new()));
             return Ok(true);
         }
-        let mut row = self.producer(view, commit.producer)?;
-        let before = row.clone();
-        let fits = commit
-            .guard
-            .is_none_or(|guard| guard.epoch == row.epoch && guard.committed_offset == row.committed_offset);
-        // The same batches once more, in a group built anew: their offsets say that they are in.
-        let again = commit
-            .guard
-            .is_some_and(|guard| guard.epoch == row.epoch && guard.committed_offset < row.committed_offset)
-            && row.committed_offset == commit.committed_offset
-            && commit.open.is_none();
-        if fits && commit.guard.is_some() {
-            row.committed_offset = commit.committed_offset;
-            row.totals += commit.totals;
-        }
-        if let Some(open) = &commit.open {
-            row.epoch += 1;
-            row.gateway_id.clone_from(&open.gateway_id);
-            row.instance_id.clone_from(&open.instance_id);
-        }
+        let before = self.producer(view, commit.producer)?;
+        let Admission { row, writes, known } = Admission::of(commit, before.clone());
         if row != before {
             draft.producers.push((commit.producer, row.clone()));
         }
-        draft.outcomes.push(if fits || again {
-            Outcome::Committed(row, Vec::new())
-        } else {
-            Outcome::Fenced(row)
-        });
-        Ok(fits)
+        draft.outcomes.push(if known { Outcome::Committed(row, Vec::new()) } else { Outcome::Fenced(row) });
+        Ok(writes)
     }
 
     /// A producer's row; the default if there is none.
@@ -222,7 +203,7 @@ impl Committed {
             block::pack(&mut packed, run);
             draft.batch.insert(chunk, key.encode(), &packed[..]);
         }
-        draft.touched = heard.changes(&engine.devices);
+        draft.touched = devices::changes(heard, &engine.devices);
         if !draft.touched.is_empty() {
             draft.batch.insert(engine.rows(), keys::touches(number), rows::encode_touches(&draft.touched));
         }
@@ -246,7 +227,7 @@ fn put_others(
     number: u64,
     milkings: &mut u32,
 ) {
-    for milking in &commit.milkings {
+    for milking in commit.batches.iter().flat_map(|batch| &batch.milkings) {
         let key = keys::milking(milking.farm_id, milking.time_us, number, *milkings);
         batch.insert(rows, key, rows::encode_milking(milking));
         *milkings += 1;
@@ -256,19 +237,6 @@ fn put_others(
         let key = keys::quarantine(commit.producer, rejection.offset, rejection.kind as u8, rejection.index);
         batch.insert(rows, key, rows::encode_quarantined(quarantined));
     }
-}
-
-/// By series, then time, then place in the group.
-fn sort<'a>(readings: &[&'a Reading]) -> Vec<&'a Reading> {
-    let mut order: Vec<u128> = (readings.iter().enumerate())
-        .map(|(place, reading)| {
-            let time = (reading.time_us as u64) ^ (1 << 63);
-            // A group is far smaller than 2^32 readings: the lanes bound its bytes.
-            u128::from(reading.series.0) << 96 | u128::from(time) << 32 | place as u128
-        })
-        .collect();
-    order.sort_unstable();
-    order.into_iter().map(|key| readings[key as u32 as usize]).collect()
 }
 
 /// How many of the first readings make one block.
@@ -286,24 +254,4 @@ fn block_len(sorted: &[&Reading]) -> usize {
             && text_bytes <= block::MAX_TEXT_BYTES
     };
     sorted.iter().take(block::MAX_READINGS).take_while(fits).count().max(1)
-}
-
-/// Readings by minute.
-#[derive(Default)]
-struct Minutes {
-    counts: HashMap<i64, u64>,
-}
-
-impl Minutes {
-    /// Adds readings in the order of their times.
-    fn add(&mut self, run: &[&Reading]) {
-        let mut rest = run;
-        while let Some(first) = rest.first() {
-            let minute = first.time_us.div_euclid(MINUTE_US);
-            let end = (minute + 1).saturating_mul(MINUTE_US);
-            let count = rest.iter().take_while(|reading| reading.time_us < end).count().max(1);
-            *self.counts.entry(minute).or_default() += count as u64;
-            rest = &rest[count..];
-        }
-    }
 }

@@ -3,7 +3,7 @@
 //! Each commit holds a record of the statuses it changed, so that a start after a crash reads the rows and
 //! applies the records of the commits since.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use fjall::OwnedWriteBatch;
 use parking_lot::RwLock;
@@ -14,36 +14,12 @@ use super::{
     rows,
 };
 use crate::{
-    model::{Micros, Reading},
-    store::StoreError,
+    model::Micros,
+    store::{
+        StoreError,
+        heard::{Heard, Status},
+    },
 };
-
-/// What was last heard of a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Status {
-    /// Time of its newest reading.
-    pub(super) last_seen_us: Micros,
-    /// Percent, and the time of the newest reading that told it.
-    pub(super) battery_level: Option<(Micros, i16)>,
-    /// dBm, and the time of the newest reading that told it.
-    pub(super) signal_strength: Option<(Micros, i16)>,
-}
-
-impl Status {
-    /// Takes over what `other`, committed later, heard at the same time or after.
-    fn merge(&mut self, other: &Self) {
-        fn newer(ours: &mut Option<(Micros, i16)>, theirs: Option<(Micros, i16)>) {
-            if let Some((time_us, _)) = theirs
-                && ours.is_none_or(|(known_us, _)| known_us <= time_us)
-            {
-                *ours = theirs;
-            }
-        }
-        self.last_seen_us = self.last_seen_us.max(other.last_seen_us);
-        newer(&mut self.battery_level, other.battery_level);
-        newer(&mut self.signal_strength, other.signal_strength);
-    }
-}
 
 /// The statuses of all devices, by number.
 #[derive(Default)]
@@ -74,40 +50,18 @@ impl Devices {
     }
 }
 
-/// What the readings of one commit tell of their devices.
-#[derive(Default)]
-pub(super) struct Heard {
-    devices: HashMap<u32, Status>,
-}
-
-impl Heard {
-    /// Adds readings of one device in the order of their times.
-    pub(super) fn add(&mut self, device: u32, run: &[&Reading]) {
-        let Some(last) = run.last() else { return };
-        let newest = |get: &dyn Fn(&Reading) -> Option<i16>| {
-            run.iter().rev().find_map(|reading| Some((reading.time_us, get(reading)?)))
-        };
-        let heard = Status {
-            last_seen_us: last.time_us,
-            battery_level: newest(&|reading| reading.battery_level),
-            signal_strength: newest(&|reading| reading.signal_strength),
-        };
-        self.devices.entry(device).and_modify(|status| status.merge(&heard)).or_insert(heard);
-    }
-
-    /// The statuses that change, with their new state, by device.
-    pub(super) fn changes(self, devices: &Devices) -> Vec<(u32, Status)> {
-        let mut changes: Vec<_> = (self.devices.into_iter())
-            .filter_map(|(device, heard)| {
-                let known = devices.get(device);
-                let mut status = known.unwrap_or(heard);
-                status.merge(&heard);
-                (known != Some(status)).then_some((device, status))
-            })
-            .collect();
-        changes.sort_unstable_by_key(|&(device, _)| device);
-        changes
-    }
+/// The statuses that change, with their new state, by device.
+pub(super) fn changes(heard: Heard<u32>, devices: &Devices) -> Vec<(u32, Status)> {
+    let mut changes: Vec<_> = (heard.into_devices())
+        .filter_map(|(device, heard)| {
+            let known = devices.get(device);
+            let mut status = known.unwrap_or(heard);
+            status.merge(&heard);
+            (known != Some(status)).then_some((device, status))
+        })
+        .collect();
+    changes.sort_unstable_by_key(|&(device, _)| device);
+    changes
 }
 
 /// What has changed in memory since the rows were written.

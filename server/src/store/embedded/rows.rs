@@ -1,12 +1,12 @@
 //! Values of the tables in `rows`.
 
-use std::{collections::BTreeSet, sync::Mutex};
-
 use super::codec::{Input, Undecodable, put_optional, put_signed, put_text, put_varint};
-use super::devices::Status;
-use crate::model::{
-    Content, Micros, Milking, Offset, ProducerRow, Quality, Quarantined, Reading, Rejection, RejectionCode,
-    RejectionKind, SeriesId, SeriesKey, Totals,
+use crate::{
+    model::{
+        Content, Micros, Milking, Offset, ProducerRow, Quality, Quarantined, Reading, Rejection,
+        RejectionCode, RejectionKind, SeriesId, SeriesKey, Totals, field_name,
+    },
+    store::heard::Status,
 };
 
 pub(super) fn encode_producer(row: &ProducerRow) -> Vec<u8> {
@@ -83,8 +83,8 @@ pub(super) fn decode_quarantined(
         offset,
         kind,
         index,
-        code: code(input.byte()?)?,
-        field: intern(input.text()?)?,
+        code: RejectionCode::from_number(input.byte()?).ok_or(Undecodable("an unknown rejection code"))?,
+        field: field_name(input.text()?).ok_or(Undecodable("an unknown field name"))?,
         message: input.text()?.to_owned(),
     };
     let quarantined = Quarantined {
@@ -280,39 +280,4 @@ fn milking(input: &mut Input<'_>) -> Result<Milking, Undecodable> {
         milking_type: input.optional(owned_text)?,
         meter_status: input.optional(owned_text)?,
     })
-}
-
-fn code(number: u8) -> Result<RejectionCode, Undecodable> {
-    use RejectionCode as Code;
-    Ok(match number {
-        1 => Code::Required,
-        2 => Code::NotFinite,
-        3 => Code::OutOfRange,
-        4 => Code::TimeInFuture,
-        5 => Code::TooLate,
-        6 => Code::TextTooLong,
-        7 => Code::TextInvalid,
-        8 => Code::MetadataInvalid,
-        9 => Code::SeriesRejected,
-        10 => Code::TooManySeries,
-        11 => Code::StoreRefused,
-        _ => return Err(Undecodable("an unknown rejection code")),
-    })
-}
-
-/// A field's name for the life of the process. The names are those of the protocol, some dozens; the
-/// bound keeps damaged rows from growing the heap.
-fn intern(name: &str) -> Result<&'static str, Undecodable> {
-    const MOST: usize = 512;
-    static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
-    let mut names = NAMES.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if let Some(known) = names.get(name) {
-        return Ok(known);
-    }
-    if names.len() == MOST {
-        return Err(Undecodable("an unknown field name"));
-    }
-    let name: &'static str = name.to_owned().leak();
-    names.insert(name);
-    Ok(name)
 }

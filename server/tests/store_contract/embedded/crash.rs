@@ -14,7 +14,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use super::{config, open};
 use crate::store_contract::rows::{
-    HOUR, NOON, batches, commit_one, everything, milking, opening, producer, reading, resolve,
+    HOUR, NOON, batches, commit_one, everything, milked, milking, opening, producer, reading, resolve,
 };
 
 /// Tells the test below that it is the child, and where to write.
@@ -61,7 +61,7 @@ async fn commits_until_killed() {
         let time_us = NOON + n as i64 * HOUR / 7;
         let readings = series.map(|series| reading(series, time_us, n as f64));
         let mut batch = batches(producer(1), row.epoch, n, n + 1, readings.into());
-        batch.milkings = vec![milking(1, 1, time_us)];
+        batch.batches.push(milked(vec![milking(1, 1, time_us)]));
         let outcome = commit_one(&store, batch).await;
         assert!(matches!(outcome, Outcome::Committed(..)), "{outcome:?}");
         n += 1;

@@ -70,16 +70,3 @@ fn unknown_series_have_no_device() {
     assert_eq!(catalogue.newest(SeriesId(u32::MAX)), None);
     assert_eq!((catalogue.next(), catalogue.next_device()), (2, 1));
 }
-
-#[test]
-fn a_bounded_map_keeps_what_is_asked_for() {
-    let mut map = Generations::new(100);
-    map.insert(0, 0);
-    for n in 1..1000 {
-        map.insert(n, n);
-        assert_eq!(map.get(&0), Some(0), "after {n}");
-        assert!(map.young.len() + map.old.len() <= 100);
-    }
-    assert_eq!(map.get(&999), Some(999));
-    assert_eq!(map.get(&500), None);
-}

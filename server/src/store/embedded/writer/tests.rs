@@ -4,7 +4,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     model::{DAY_US, Quality, Reading, Totals},
-    store::{Guard, OpenSession, ProducerCommit, SeriesRange, embedded::EmbeddedConfig},
+    store::{Batch, Guard, OpenSession, ProducerCommit, SeriesRange, embedded::EmbeddedConfig},
 };
 
 const TIME_US: i64 = 5 * DAY_US;
@@ -49,8 +49,7 @@ fn one_reading(series: SeriesId) -> Arc<CommitGroup> {
         committed_offset: 0,
         totals: Totals { stored: 1, ..Totals::default() },
         open: Some(OpenSession { gateway_id: "barn".into(), instance_id: "a".into() }),
-        readings: vec![vec![reading]],
-        milkings: Vec::new(),
+        batches: vec![Batch { offset: 0, readings: vec![reading], milkings: Vec::new() }],
         quarantined: Vec::new(),
     };
     Arc::new(CommitGroup { producers: vec![commit] })

@@ -1,0 +1,205 @@
+//! The `postgres` and `timescale` profiles: production, on a database of the operator's.
+//!
+//! A group becomes one transaction: the ledger rows of its producers, locked in the order of their ids and
+//! checked, then everything they let in. Of the two profiles only the schema differs, and who makes chunks.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use sqlx::PgPool;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    Activity, CommitGroup, Description, Device, MilkingRange, Outcome, QuarantineSpan, SeriesFilter,
+    SeriesRange, Store, StoreError,
+};
+use crate::model::{Micros, Milking, ProducerId, ProducerRow, Quarantined, Reading, SeriesId, SeriesKey};
+
+/// A named query of `sql/queries`.
+macro_rules! sql {
+    ($name:literal) => {
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../sql/queries/", $name, ".sql"))
+    };
+}
+
+mod attempts;
+mod chunks;
+mod commit;
+mod connect;
+mod copy;
+mod devices;
+mod error;
+mod ledger;
+mod migrate;
+mod others;
+mod profile;
+mod read;
+mod rows;
+mod series;
+mod time;
+mod trace;
+
+pub use connect::{CopyMode, PostgresConfig, ProfileChoice};
+pub use error::OpenError;
+pub use profile::{Facts, Profile};
+
+use chunks::Chunks;
+use commit::Committer;
+use devices::Devices;
+use error::unavailable;
+use series::Catalogue;
+
+/// How often what was heard of devices is written.
+const FLUSH: Duration = Duration::from_secs(10);
+
+/// A store on PostgreSQL, with or without TimescaleDB.
+pub struct PostgresStore {
+    shared: Arc<Shared>,
+    flusher: TaskTracker,
+    stop: CancellationToken,
+}
+
+struct Shared {
+    facts: Facts,
+    pool: PgPool,
+    catalogue: Catalogue,
+    chunks: Chunks,
+    devices: Devices,
+    committer: Committer,
+}
+
+impl PostgresStore {
+    /// Connects, finds out which profile it is, and brings the schema up to date.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`], with the way out.
+    pub async fn open(config: PostgresConfig) -> Result<Self, OpenError> {
+        let (pool, facts) = connect::connect(&config).await?;
+        let shared = Arc::new(Shared {
+            catalogue: Catalogue::new(),
+            chunks: Chunks::new(facts.profile),
+            devices: Devices::default(),
+            committer: Committer::new(&config),
+            facts,
+            pool,
+        });
+        let (flusher, stop) = (TaskTracker::new(), CancellationToken::new());
+        flusher.spawn(flush(Arc::clone(&shared), config.activity, stop.clone()));
+        flusher.close();
+        Ok(Self { shared, flusher, stop })
+    }
+
+    /// Brings the schema up to date and does no more.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`], with the way out.
+    pub async fn migrate(config: &PostgresConfig) -> Result<Facts, OpenError> {
+        let (pool, facts) = connect::connect(config).await?;
+        pool.close().await;
+        Ok(facts)
+    }
+
+    /// What was found at the start.
+    pub fn facts(&self) -> &Facts {
+        &self.shared.facts
+    }
+}
+
+/// Writes what was heard of devices now and then, and forgets old activity.
+async fn flush(shared: Arc<Shared>, activity: Duration, stop: CancellationToken) {
+    let mut rebuilt = false;
+    while !stop.is_cancelled() {
+        if !rebuilt {
+            rebuilt = shared.devices.rebuild(&shared.pool).await.is_ok();
+        }
+        tokio::select! {
+            () = tokio::time::sleep(FLUSH) => {}
+            () = stop.cancelled() => {}
+        }
+        if let Err(error) = shared.devices.save(&shared.pool).await {
+            tracing::debug!(%error, "what was heard of devices is written later");
+        }
+        let oldest = chrono::Utc::now() - activity;
+        drop(sqlx::query(sql!("forget_activity")).bind(oldest).execute(&shared.pool).await);
+    }
+}
+
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStore").field("facts", &self.shared.facts).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn resolve_series(&self, keys: &[SeriesKey]) -> Result<Vec<SeriesId>, StoreError> {
+        self.shared.catalogue.resolve(&self.shared.pool, keys).await.map_err(unavailable)
+    }
+
+    async fn commit(&self, group: Arc<CommitGroup>) -> Result<Vec<Outcome>, StoreError> {
+        self.shared.commit(&group).await
+    }
+
+    async fn producer(&self, id: ProducerId) -> Result<Option<ProducerRow>, StoreError> {
+        ledger::find(&self.shared.pool, id).await.map_err(unavailable)
+    }
+
+    async fn quarantine(
+        &self,
+        producer: ProducerId,
+        span: QuarantineSpan,
+        limit: usize,
+    ) -> Result<Vec<Quarantined>, StoreError> {
+        others::quarantine(&self.shared.pool, producer, span, limit).await
+    }
+
+    async fn find_series(&self, filter: SeriesFilter) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError> {
+        series::find(&self.shared.pool, &filter).await.map_err(unavailable)
+    }
+
+    async fn latest(&self, series: &[SeriesId]) -> Result<Vec<Reading>, StoreError> {
+        read::latest(&self.shared.pool, series).await
+    }
+
+    async fn range(&self, range: SeriesRange) -> Result<Vec<Reading>, StoreError> {
+        read::range(&self.shared.pool, &range).await
+    }
+
+    async fn milkings(&self, range: MilkingRange) -> Result<Vec<Milking>, StoreError> {
+        others::milkings(&self.shared.pool, &range).await.map_err(unavailable)
+    }
+
+    async fn devices(
+        &self,
+        farm_id: Option<i32>,
+        after: Option<(i32, String)>,
+        limit: usize,
+    ) -> Result<Vec<Device>, StoreError> {
+        self.shared.devices.list(&self.shared.pool, farm_id, after, limit).await.map_err(unavailable)
+    }
+
+    async fn activity(&self, now_us: Micros) -> Result<Activity, StoreError> {
+        self.shared.devices.activity(&self.shared.pool, now_us).await.map_err(unavailable)
+    }
+
+    async fn ready(&self) -> Result<(), StoreError> {
+        let replica: bool =
+            sqlx::query_scalar(sql!("ready")).fetch_one(&self.shared.pool).await.map_err(unavailable)?;
+        if replica {
+            return Err(StoreError::Unavailable(error::READ_ONLY.to_owned(), None));
+        }
+        Ok(())
+    }
+
+    fn describe(&self) -> Description {
+        self.shared.facts.describe()
+    }
+
+    async fn close(&self) {
+        self.stop.cancel();
+        self.flusher.wait().await;
+        self.shared.pool.close().await;
+    }
+}

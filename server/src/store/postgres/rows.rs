@@ -1,0 +1,108 @@
+//! A group's rows in the order in which they are written, and where each came from.
+
+use std::collections::BTreeSet;
+
+use super::chunks;
+use crate::{
+    model::{Milking, Offset, ProducerId, Reading, RejectionKind},
+    store::{Batch, CommitGroup, ProducerCommit, order::sort},
+};
+
+/// A commit's number takes the upper bits of a stamp, the place among equal times the lower.
+const PLACE_BITS: u32 = 16;
+
+/// A reading and what orders it among equal times.
+#[derive(Clone, Copy)]
+pub(super) struct Row<'a> {
+    pub(super) stamp: i64,
+    pub(super) reading: &'a Reading,
+}
+
+/// A milking likewise.
+#[derive(Clone, Copy)]
+pub(super) struct MilkingRow<'a> {
+    pub(super) stamp: i64,
+    pub(super) milking: &'a Milking,
+}
+
+/// Where a row came from.
+#[derive(Clone, Copy)]
+pub(super) struct Origin {
+    /// Place of the producer in the group.
+    pub(super) producer: usize,
+    pub(super) id: ProducerId,
+    pub(super) offset: Offset,
+    /// Position in the batch as it arrived.
+    pub(super) index: u32,
+}
+
+/// The readings of what was let in, by series and time.
+pub(super) fn readings<'a>(admitted: impl Iterator<Item = &'a ProducerCommit>, number: i64) -> Vec<Row<'a>> {
+    let unsorted: Vec<&Reading> =
+        admitted.flat_map(|commit| &commit.batches).flat_map(|batch| &batch.readings).collect();
+    let first = number << PLACE_BITS;
+    let mut stamp = first;
+    let mut previous = None;
+    (sort(&unsorted).into_iter())
+        .map(|reading| {
+            let key = (reading.series, reading.time_us);
+            stamp = if previous == Some(key) { stamp + 1 } else { first };
+            previous = Some(key);
+            Row { stamp, reading }
+        })
+        .collect()
+}
+
+/// The milkings of what was let in, in the order of their arrival.
+pub(super) fn milkings<'a>(
+    admitted: impl Iterator<Item = &'a ProducerCommit>,
+    number: i64,
+) -> Vec<MilkingRow<'a>> {
+    let milkings = admitted.flat_map(|commit| &commit.batches).flat_map(|batch| &batch.milkings);
+    (number << PLACE_BITS..).zip(milkings).map(|(stamp, milking)| MilkingRow { stamp, milking }).collect()
+}
+
+/// The days that get readings, since 1970.
+pub(super) fn days(group: &CommitGroup) -> BTreeSet<i64> {
+    let readings =
+        group.producers.iter().flat_map(|commit| &commit.batches).flat_map(|batch| &batch.readings);
+    let mut days = BTreeSet::new();
+    let mut last = None;
+    for reading in readings {
+        let day = chunks::day(reading.time_us);
+        if last != Some(day) {
+            days.insert(day);
+            last = Some(day);
+        }
+    }
+    days
+}
+
+/// Where a row of `group` came from: the row is found by its address.
+pub(super) fn origin<T>(
+    group: &CommitGroup,
+    kind: RejectionKind,
+    row: &T,
+    rows: fn(&Batch) -> &[T],
+) -> Option<Origin> {
+    for (producer, commit) in group.producers.iter().enumerate() {
+        for batch in &commit.batches {
+            if let Some(place) = rows(batch).iter().position(|candidate| std::ptr::eq(candidate, row)) {
+                let index = arrived_at(commit, batch.offset, kind, place as u32);
+                return Some(Origin { producer, id: commit.producer, offset: batch.offset, index });
+            }
+        }
+    }
+    None
+}
+
+/// The position at which the `place`-th sound row of a batch arrived: those refused before it stand between.
+fn arrived_at(commit: &ProducerCommit, offset: Offset, kind: RejectionKind, place: u32) -> u32 {
+    let mut refused: Vec<u32> = (commit.quarantined.iter())
+        .map(|kept| &kept.rejection)
+        .filter(|rejection| rejection.offset == offset && rejection.kind == kind)
+        .map(|rejection| rejection.index)
+        .collect();
+    refused.sort_unstable();
+    refused.into_iter().fold(place, |index, refused| if refused <= index { index + 1 } else { index })
+}

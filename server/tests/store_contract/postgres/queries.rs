@@ -1,0 +1,49 @@
+//! The queries of `sql/queries`.
+
+use std::{fs, path::Path, process::Command};
+
+use herdstream_server::store::postgres::{PostgresConfig, PostgresStore};
+use herdstream_testkit::{Postgres, Timescale};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, SqlSafeStr as _};
+
+#[tokio::test]
+async fn every_query_can_be_prepared() {
+    let Some(server) = Postgres::shared() else { return };
+    let url = server.create_database();
+    drop(PostgresStore::open(PostgresConfig::new(url.as_str())).await.unwrap());
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sql/queries");
+    let mut prepared = 0;
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let sql = fs::read_to_string(&path).unwrap();
+        // COPY cannot be prepared; the contract runs it.
+        if sql.contains("COPY ") {
+            continue;
+        }
+        if let Err(error) = connection.prepare(AssertSqlSafe(sql).into_sql_str()).await {
+            panic!("{}: {error}", path.display());
+        }
+        prepared += 1;
+    }
+    assert!(prepared > 20, "{prepared}");
+}
+
+/// The schema as SQL users see it: the seed's statements and views, against answers computed otherwise.
+#[test]
+fn the_public_schema_answers_as_the_seed_says() {
+    if let Some(server) = Postgres::shared() {
+        run_sql_tests("postgres", &server.create_database());
+    }
+    if let Some(timescale) = Timescale::start() {
+        run_sql_tests("timescale", &timescale.url());
+    }
+}
+
+fn run_sql_tests(profile: &str, url: &str) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sql/tests/run");
+    let output = Command::new(script).args([profile, url]).output().expect("the script runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{profile}: {text}\n{errors}");
+}
