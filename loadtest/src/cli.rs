@@ -27,7 +27,7 @@ pub(crate) enum Command {
     /// Load a server and report
     #[command(after_long_help = HELP)]
     Run(Box<RunArgs>),
-    /// Measure the embedded store alone, without network and server
+    /// Measure what lies below the server alone: the embedded store, or COPY into PostgreSQL
     Limit(LimitArgs),
 }
 
@@ -38,7 +38,9 @@ Examples:
   herdstream-loadtest run --rate 50000               how long an ack takes at 50 000 readings/s
   herdstream-loadtest run --endpoint http://10.0.0.5:7171 --producers 5 --seconds 60
   herdstream-loadtest run --json result.json --html report.html --max-p99-ms 100 --min-rate 500000
+  herdstream-loadtest run --database postgres://me:secret@127.0.0.1/farm
   herdstream-loadtest limit                          the store alone
+  herdstream-loadtest limit --database postgres://me:secret@127.0.0.1/farm --psql
 
 Without --rate the loop is closed: every producer sends as soon as acks come in,
 which shows how much the server takes. With --rate it is open: every reading has a
@@ -61,8 +63,11 @@ pub(crate) struct RunArgs {
     /// Bearer token for that server
     #[arg(long, env = TOKEN_VARIABLE, hide_env_values = true, requires = "endpoint")]
     pub(crate) token: Option<String>,
+    /// Start a server on the PostgreSQL or TimescaleDB database of this URL, and leave the rows in it
+    #[arg(long, value_name = "URL", conflicts_with_all = ["endpoint", "embedded"])]
+    pub(crate) database: Option<String>,
     /// Put the server's data below this directory, and leave it there
-    #[arg(long, value_name = "DIR", conflicts_with = "endpoint")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["endpoint", "database"])]
     pub(crate) data_dir: Option<PathBuf>,
     /// The server's binary [default: the one beside this program, built first under cargo]
     #[arg(long, value_name = "PATH", env = BINARY_VARIABLE)]
@@ -99,6 +104,9 @@ pub(crate) struct RunArgs {
     /// Seconds for each group size of the store alone, 0 to leave that out
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub(crate) limit_seconds: u64,
+    /// Connections of the limit of a database: as many as the server has lanes
+    #[arg(long, value_name = "N", default_value = "2", requires = "database")]
+    pub(crate) limit_connections: NonZeroUsize,
 
     /// Fail when the 99th percentile of the ack latency is above
     #[arg(long, value_name = "MS", value_parser = positive)]
@@ -127,6 +135,18 @@ pub(crate) struct LimitArgs {
     /// Readings in a commit, each tried in turn
     #[arg(long, value_delimiter = ',', default_values_t = [5_000, 20_000, 50_000, 100_000])]
     pub(crate) groups: Vec<usize>,
+    /// Measure sorted COPY BINARY on this server, in a database made beside that of the URL, and dropped
+    #[arg(long, value_name = "URL", conflicts_with = "data_dir")]
+    pub(crate) database: Option<String>,
+    /// Connections that write at a time
+    #[arg(long, value_name = "N", default_value = "2", requires = "database")]
+    pub(crate) connections: NonZeroUsize,
+    /// Have psql write the same rows, too
+    #[arg(long, requires = "database")]
+    pub(crate) psql: bool,
+    /// The server's binary, which knows the schema [default: the one beside this program]
+    #[arg(long, value_name = "PATH", env = BINARY_VARIABLE, requires = "database")]
+    pub(crate) server_bin: Option<PathBuf>,
     /// Put the store below this directory [default: a temporary one]
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,

@@ -1,6 +1,8 @@
 //! Load tester of Herdstream: simulated farms, a workload, an oracle that proves that nothing was lost
 //! or doubled, and a report. The binary is the usual way in; tests use the parts.
 
+pub mod copy_limit;
+pub mod database_url;
 pub mod farm;
 pub mod limit;
 pub mod oracle;

@@ -15,7 +15,7 @@ use herdstream_server::{
     config::{Config, Flags},
     model::{Milking, Quality, Reading, SeriesId, SeriesKey, Totals},
     store::{
-        CommitGroup, Guard, OpenSession, Outcome, ProducerCommit, Store,
+        Batch, CommitGroup, Guard, OpenSession, Outcome, ProducerCommit, Store,
         embedded::{EmbeddedConfig, EmbeddedStore},
     },
 };
@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use crate::{
     farm::{Delivery, Farm, MilkingRecord, Sample},
-    report::LimitRun,
+    report::{LimitRun, Way},
     workload::{Latencies, Load, history_start_us, now_us},
 };
 
@@ -70,8 +70,12 @@ async fn of_group(store: &dyn Store, load: &Load, group: usize, each: Duration) 
     let start = Instant::now();
     while start.elapsed() < each {
         let group = Arc::new(ready.recv().context("rows are no longer made")?);
-        readings +=
-            group.producers.iter().flat_map(|p| &p.readings).map(|batch| batch.len() as u64).sum::<u64>();
+        readings += group
+            .producers
+            .iter()
+            .flat_map(|p| &p.batches)
+            .map(|batch| batch.readings.len() as u64)
+            .sum::<u64>();
         let begun = Instant::now();
         for outcome in store.commit(group).await? {
             if let Outcome::Fenced(row) = outcome {
@@ -87,6 +91,8 @@ async fn of_group(store: &dyn Store, load: &Load, group: usize, each: Duration) 
     }
     let percentiles = commits.percentiles();
     Ok(LimitRun {
+        way: Way::Store,
+        connections: 1,
         group,
         readings_per_second: readings as f64 / seconds,
         commits: percentiles.samples,
@@ -122,8 +128,7 @@ impl Source {
             committed_offset: 0,
             totals: Totals::default(),
             open: Some(open),
-            readings: Vec::new(),
-            milkings: Vec::new(),
+            batches: Vec::new(),
             quarantined: Vec::new(),
         };
         let outcomes = store.commit(Arc::new(CommitGroup { producers: vec![commit] })).await?;
@@ -154,8 +159,7 @@ impl Maker {
                 committed_offset: source.committed_offset,
                 totals: Totals::default(),
                 open: None,
-                readings: Vec::new(),
-                milkings: Vec::new(),
+                batches: Vec::new(),
                 quarantined: Vec::new(),
             });
             let mut delivery = Delivery::default();
@@ -163,10 +167,12 @@ impl Maker {
             source.committed_offset += 1;
             commit.committed_offset = source.committed_offset;
             commit.totals.stored += delivery.len() as u64;
-            commit.milkings.extend(delivery.milkings.iter().map(milking));
-            commit
-                .readings
-                .push(delivery.readings.into_iter().map(|sample| reading(sample, &source.series)).collect());
+            let readings = delivery.readings.into_iter();
+            commit.batches.push(Batch {
+                offset: source.committed_offset,
+                readings: readings.map(|sample| reading(sample, &source.series)).collect(),
+                milkings: delivery.milkings.iter().map(milking).collect(),
+            });
             self.next = (self.next + 1) % self.sources.len();
         }
         let mut producers: Vec<_> = commits.into_iter().flatten().collect();

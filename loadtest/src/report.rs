@@ -12,14 +12,14 @@ use crate::{
 };
 
 pub use html::html;
-pub use text::text;
+pub use text::{limit_of, text};
 
 /// Result of a run. Serialised, it is what `--json` writes.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// Readings that became durable, a second, over the whole time of the load.
     pub readings_per_second: f64,
-    /// Readings that the store alone makes durable, a second, at its best group size.
+    /// Readings that what lies below the server makes durable, a second, at its best group size.
     pub limit_readings_per_second: Option<f64>,
     /// The first through the second.
     pub ratio: Option<f64>,
@@ -118,9 +118,25 @@ pub struct Bound {
     pub kept: bool,
 }
 
-/// The store alone at one group size.
+/// What a limit was measured with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// The embedded store alone.
+    Store,
+    /// Sorted COPY into PostgreSQL, a transaction a group.
+    Copy,
+    /// The same rows by psql's `\copy`, a transaction a connection.
+    Psql,
+}
+
+/// What lies below the server alone, at one group size.
 #[derive(Clone, Debug, Serialize, serde::Deserialize)]
 pub struct LimitRun {
+    /// What it was measured with.
+    pub way: Way,
+    /// Connections or threads that write.
+    pub connections: usize,
     /// Readings in a commit.
     pub group: usize,
     /// Readings made durable, a second.

@@ -2,7 +2,7 @@
 
 use std::{
     env, fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::Stdio,
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, SystemTime},
@@ -12,10 +12,11 @@ use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use herdstream_client::{QueryClient, QueryConfig, Token};
 use herdstream_loadtest::{
-    limit as store_limit,
+    copy_limit::{self, ScratchDatabase},
+    database_url, limit as store_limit,
     oracle::{self, Balance},
     report::{self, Bound, LimitRun, Machine, Report, Settings},
-    server_process::{ServerProcess, build_binary, find_binary},
+    server_process::{BINARY_VARIABLE, ServerProcess, build_binary, find_binary},
     workload::{self, Load, Outcome, Pace},
 };
 use indicatif::{ProgressBar, ProgressStyle};
@@ -30,6 +31,8 @@ use crate::{
 const FLUSH_TIMEOUT: Duration = Duration::from_mins(1);
 /// Gateways whose rows are read back at a time.
 const PARALLEL: usize = 2;
+/// Flags whose values stay out of the report.
+const SECRETS: [&str; 2] = ["--token", "--database"];
 /// How long one page of rows may take.
 const PAGE_TIMEOUT: Duration = Duration::from_mins(2);
 
@@ -63,7 +66,7 @@ pub(crate) async fn run(args: &RunArgs) -> Result<bool> {
     {
         troubles.push(format!("{error:#}"));
     }
-    if args.endpoint.is_none() && in_memory(place.path()) {
+    if args.endpoint.is_none() && args.database.is_none() && in_memory(place.path()) {
         settings.target.push_str(" (on a file system in memory: its syncs cost nothing)");
     }
     let limit = match (&args.endpoint, args.limit_seconds) {
@@ -97,32 +100,64 @@ pub(crate) async fn limit(args: &LimitArgs) -> Result<bool> {
     };
     ensure!(args.groups.iter().all(|group| *group > 0), "a group of 0 readings: give at least 1");
     let each = Duration::from_secs(args.seconds);
-    let runs = store_limit::measure(&load, &args.groups, each, place.path()).await?;
+    let runs = match &args.database {
+        Some(url) => limit_of_database(args, url, &load, each).await?,
+        None => store_limit::measure(&load, &args.groups, each, place.path()).await?,
+    };
     let to_stdout = args.json.as_deref() == Some(Path::new("-"));
     if let Some(file) = &args.json {
         write(file, &serde_json::to_string_pretty(&runs)?)?;
     }
     if !to_stdout {
-        println!("The embedded store alone, {} producers × {} series:", load.producers, load.series);
+        println!("Below the server, {} producers × {} series:", load.producers, load.series);
         for run in &runs {
             println!(
-                "  {:>9} readings a commit  {:>11.0} readings/s   commit p50 {:.1} ms, p99 {:.1} ms",
-                run.group, run.readings_per_second, run.commit_ms_p50, run.commit_ms_p99
+                "  {:>9} readings a commit  {:>11.0} readings/s   commit p50 {:.1} ms, p99 {:.1} ms   {}",
+                run.group,
+                run.readings_per_second,
+                run.commit_ms_p50,
+                run.commit_ms_p99,
+                report::limit_of(run)
             );
         }
     }
     Ok(true)
 }
 
+/// What PostgreSQL itself takes; and psql, at the group size that it likes best.
+async fn limit_of_database(
+    args: &LimitArgs,
+    url: &str,
+    load: &Load,
+    each: Duration,
+) -> Result<Vec<LimitRun>> {
+    let connections = args.connections.get();
+    let scratch = ScratchDatabase::create(url, &server_binary(args.server_bin.as_deref()).await?).await?;
+    let mut runs = copy_limit::measure(load, &args.groups, each, &scratch, connections).await?;
+    let best = runs.iter().max_by(|a, b| a.readings_per_second.total_cmp(&b.readings_per_second));
+    if let Some(group) = best.map(|run| run.group).filter(|_| args.psql) {
+        runs.push(copy_limit::measure_psql(load, group, &scratch, connections).await?);
+    }
+    Ok(runs)
+}
+
 async fn start_server(args: &RunArgs, place: &Path) -> Result<ServerProcess> {
-    let binary = match (&args.server_bin, env::var_os("CARGO")) {
+    let binary = server_binary(args.server_bin.as_deref()).await?;
+    let dir = place.join("server");
+    match &args.database {
+        Some(url) => ServerProcess::start_on(binary, dir, url).await,
+        None => ServerProcess::start(binary, dir).await,
+    }
+}
+
+async fn server_binary(named: Option<&Path>) -> Result<PathBuf> {
+    match (named, env::var_os("CARGO")) {
         // Under cargo, the server is the one of this work tree, and not what was built some day.
         (None, Some(cargo)) => tokio::task::spawn_blocking(move || build_binary(Path::new(&cargo)))
             .await
-            .context("building the server")??,
-        (named, _) => find_binary(named.as_deref())?,
-    };
-    ServerProcess::start(binary, place.join("server")).await
+            .context("building the server")?,
+        (named, _) => find_binary(named),
+    }
 }
 
 fn load(args: &RunArgs, endpoint: String, place: &Path) -> Result<Load> {
@@ -220,8 +255,15 @@ async fn limit_in_child(args: &RunArgs, seed: u64, place: &Path) -> Result<Vec<L
     let FarmArgs { producers, series, batch, .. } = args.farms;
     let dir = place.join("limit");
     fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
-    let output = Command::new(env::current_exe().context("looking for the own binary")?)
-        .args(["limit", "--json", "-", "--data-dir", "."])
+    let mut limit = Command::new(env::current_exe().context("looking for the own binary")?);
+    match &args.database {
+        Some(url) => limit
+            .args(["limit", "--json", "-", "--database", url])
+            .args(["--connections", &args.limit_connections.to_string()])
+            .env(BINARY_VARIABLE, server_binary(args.server_bin.as_deref()).await?),
+        None => limit.args(["limit", "--json", "-", "--data-dir", "."]),
+    };
+    let output = limit
         .args(["--producers", &producers.to_string(), "--series", &series.to_string()])
         .args(["--batch", &batch.to_string(), "--seed", &seed.to_string()])
         .args(["--seconds", &args.limit_seconds.to_string()])
@@ -246,7 +288,11 @@ fn settings(args: &RunArgs, load: &Load) -> Settings {
     Settings {
         command: command_line(),
         started: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
-        target: args.endpoint.clone().unwrap_or_else(|| "embedded store, a server of its own".into()),
+        target: match (&args.endpoint, &args.database) {
+            (Some(endpoint), _) => endpoint.clone(),
+            (None, Some(url)) => format!("{}, a server of its own", database_url::named(url)),
+            (None, None) => "embedded store, a server of its own".into(),
+        },
         seed: load.seed,
         run: load.run.clone(),
         producers: load.producers,
@@ -259,18 +305,18 @@ fn settings(args: &RunArgs, load: &Load) -> Settings {
     }
 }
 
-/// As it was typed, the token aside.
+/// As it was typed, secrets aside.
 fn command_line() -> String {
     let mut words = vec!["herdstream-loadtest".to_owned()];
     let mut secret = false;
     for word in env::args().skip(1) {
-        let given = word.split_once('=').filter(|(name, _)| *name == "--token");
+        let given = word.split_once('=').filter(|(name, _)| SECRETS.contains(name));
         words.push(match (secret, given) {
             (true, _) => "***".into(),
             (false, Some((name, _))) => format!("{name}=***"),
             (false, None) => word.clone(),
         });
-        secret = word == "--token";
+        secret = SECRETS.contains(&&*word);
     }
     words.join(" ")
 }

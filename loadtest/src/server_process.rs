@@ -38,6 +38,7 @@ const START_TIMEOUT: Duration = Duration::from_mins(1);
 pub struct ServerProcess {
     binary: PathBuf,
     data_dir: PathBuf,
+    database: Option<String>,
     port: u16,
     child: Child,
     output: Arc<Mutex<VecDeque<String>>>,
@@ -54,11 +55,24 @@ impl ServerProcess {
     ///
     /// The binary cannot be run, or it ends or does not answer: with the end of its output.
     pub async fn start(binary: PathBuf, data_dir: PathBuf) -> Result<Self> {
+        Self::begin(binary, data_dir, None).await
+    }
+
+    /// Starts a server on the database of a URL, in the working directory `dir`, and waits until it answers.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub async fn start_on(binary: PathBuf, dir: PathBuf, database: &str) -> Result<Self> {
+        Self::begin(binary, dir, Some(database.to_owned())).await
+    }
+
+    async fn begin(binary: PathBuf, data_dir: PathBuf, database: Option<String>) -> Result<Self> {
         let port = free_port().context("looking for a free port")?;
         let output = Arc::default();
         let mut readers = JoinSet::new();
-        let child = spawn(&binary, &data_dir, port, &output, &mut readers)?;
-        let mut server = Self { binary, data_dir, port, child, output, readers };
+        let child = spawn(&binary, &data_dir, database.as_deref(), port, &output, &mut readers)?;
+        let mut server = Self { binary, data_dir, database, port, child, output, readers };
         server.answering().await?;
         Ok(server)
     }
@@ -83,7 +97,9 @@ impl ServerProcess {
     ///
     /// The binary cannot be run.
     pub fn restart(&mut self) -> Result<()> {
-        self.child = spawn(&self.binary, &self.data_dir, self.port, &self.output, &mut self.readers)?;
+        let database = self.database.as_deref();
+        self.child =
+            spawn(&self.binary, &self.data_dir, database, self.port, &self.output, &mut self.readers)?;
         Ok(())
     }
 
@@ -158,6 +174,7 @@ impl ServerProcess {
 fn spawn(
     binary: &Path,
     data_dir: &Path,
+    database: Option<&str>,
     port: u16,
     output: &Arc<Mutex<VecDeque<String>>>,
     readers: &mut JoinSet<()>,
@@ -165,6 +182,7 @@ fn spawn(
     fs::create_dir_all(data_dir).with_context(|| format!("creating {}", data_dir.display()))?;
     let mut child = Command::new(binary)
         .arg("serve")
+        .args(database.map(|url| ["--database-url", url]).into_iter().flatten())
         .args(["--listen", &format!("127.0.0.1:{port}"), "--http-listen", "off", "--data-dir", "store"])
         // The load tester's own, no keys of the server's configuration.
         .env_remove(BINARY_VARIABLE)

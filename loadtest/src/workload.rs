@@ -39,7 +39,7 @@ const LONE_PAUSE: Duration = Duration::from_millis(200);
 /// How long before the present simulated time starts. Below the accepted lateness of a server, 60 days,
 /// and far enough that the farms' clock stays fast for a quarter of an hour at full load.
 const HISTORY_US: i64 = 45 * DAY_US;
-const DAY_US: i64 = 86_400_000_000;
+pub(crate) const DAY_US: i64 = 86_400_000_000;
 
 /// What to load a server with.
 #[derive(Clone, Debug)]

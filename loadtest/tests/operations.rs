@@ -37,7 +37,6 @@ mod operations {
     pub(crate) mod copy;
     pub(crate) mod execute;
     pub(crate) mod judge;
-    pub(crate) mod link;
     pub(crate) mod list;
     pub(crate) mod model;
     pub(crate) mod second_session;

@@ -1,6 +1,6 @@
 //! Counts and order-free checksums of rows.
 
-use std::{collections::HashMap, ops::AddAssign};
+use std::{borrow::Cow, collections::HashMap, ops::AddAssign};
 
 use herdstream_client::v1;
 
@@ -78,9 +78,15 @@ impl Facts<'_> {
         mark.word(optional(self.zone_id));
         mark.word(optional(self.battery_level) << 32 ^ optional(self.signal_strength));
         mark.text(self.session_id);
-        mark.text(self.metadata);
+        mark.text(self.metadata.map(meaning).as_deref());
         mark.finish()
     }
+}
+
+/// JSON in one form out of many with the same meaning: PostgreSQL's JSONB keeps that, not the text.
+fn meaning(json: &str) -> Cow<'_, str> {
+    let value = serde_json::from_str::<serde_json::Value>(json);
+    value.map_or(Cow::Borrowed(json), |value| Cow::Owned(value.to_string()))
 }
 
 /// A number that stands for everything a milking says.
@@ -253,6 +259,13 @@ mod tests {
             tally.add(Facts::from(sample).mark());
         }
         tally
+    }
+
+    #[test]
+    fn metadata_is_compared_by_what_it_says() {
+        assert_eq!(meaning(r#"{"b": [1, 2], "a":null}"#), meaning(r#"{"a": null,"b":[1,2]}"#));
+        assert_ne!(meaning(r#"{"a":1}"#), meaning(r#"{"a":"1"}"#));
+        assert_ne!(meaning(r#"{"a":[1,2]}"#), meaning(r#"{"a":[2,1]}"#));
     }
 
     /// Every way in which one fact of a reading can change.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 
-use super::{Report, grouped, plot};
+use super::{Report, grouped, limit_of, plot};
 use crate::{oracle::Balance, workload::Percentiles};
 
 const STYLE: &str = include_str!("page.css");
@@ -76,7 +76,7 @@ fn card(page: &mut String, figure: &str, name: &str, note: &str) -> Result<()> {
 
 fn limit(report: &Report) -> String {
     match (report.limit_readings_per_second, report.ratio) {
-        (Some(limit), Some(ratio)) => format!("{ratio:.2} of the store's own limit, {}", grouped(limit)),
+        (Some(limit), Some(ratio)) => format!("{ratio:.2} of the limit below the server, {}", grouped(limit)),
         _ => String::new(),
     }
 }
@@ -133,7 +133,7 @@ fn tables(page: &mut String, report: &Report) -> Result<()> {
     }
     for run in &report.limit {
         figures.push((
-            format!("store alone, {} a commit", grouped(run.group as f64)),
+            format!("{}, {} a commit", limit_of(run), grouped(run.group as f64)),
             format!(
                 "{} readings/s, commit p50 {}, p99 {}",
                 grouped(run.readings_per_second),

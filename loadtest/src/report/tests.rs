@@ -50,6 +50,8 @@ fn report() -> Report {
         },
         machine: Machine::this(),
         limit: vec![LimitRun {
+            way: Way::Store,
+            connections: 1,
             group: 20_000,
             readings_per_second: 2_000_000.0,
             commits: 500,

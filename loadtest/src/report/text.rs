@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Report, grouped};
+use super::{LimitRun, Report, Way, grouped};
 use crate::workload::Percentiles;
 
 /// Width of the column of names.
@@ -36,10 +36,8 @@ pub fn text(report: &Report) -> String {
     if let (Some(limit), Some(ratio)) = (report.limit_readings_per_second, report.ratio) {
         let best = report.limit.iter().max_by(|a, b| a.readings_per_second.total_cmp(&b.readings_per_second));
         let group = best.map_or(0, |best| best.group);
-        line(
-            "limit",
-            format!("{} readings/s, the store alone, {} a commit", grouped(limit), grouped(group as f64)),
-        );
+        let what = best.map_or_else(String::new, limit_of);
+        line("limit", format!("{} readings/s, {what}, {} a commit", grouped(limit), grouped(group as f64)));
         line("ratio", format!("{ratio:.2} of the limit"));
     }
     line("ack", latencies(&report.ack_ms));
@@ -68,6 +66,15 @@ pub fn text(report: &Report) -> String {
     }
     line("verdict", if report.passed { "passed".into() } else { "FAILED".to_owned() });
     text
+}
+
+/// What a limit was measured with, in words.
+pub fn limit_of(run: &LimitRun) -> String {
+    match run.way {
+        Way::Store => "the store alone".into(),
+        Way::Copy => format!("sorted COPY BINARY over {} connections", run.connections),
+        Way::Psql => format!("the same rows by psql over {} connections", run.connections),
+    }
 }
 
 fn oracle(report: &Report, line: &mut impl FnMut(&str, String)) {

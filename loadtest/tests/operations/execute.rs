@@ -4,12 +4,12 @@ use std::{collections::HashSet, time::Duration};
 
 use anyhow::{Result, ensure};
 use herdstream_client::v1;
+use herdstream_testkit::Mode;
 
 use super::{
     content,
     copy::{copy_dir, replace_dir},
     judge::read_back,
-    link::Mode,
     list::{Death, Kind, Op},
     model::{Fate, Model},
     second_session::SecondSession,

@@ -2,9 +2,10 @@
 
 use anyhow::Result;
 
+use herdstream_testkit::Mode;
+
 use super::{
     judge::{judge, read_back},
-    link::Mode,
     list::Kind,
     world::{Tally, World},
 };

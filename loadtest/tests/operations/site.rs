@@ -10,12 +10,12 @@ use herdstream_client::{
     Error, Event, EventStream, FlushError, Item, Producer, ProducerConfig, SendReason, SeriesRef,
     SpoolConfig, SpoolError, WhenFull,
 };
+use herdstream_testkit::{Link, Mode, Upstream};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
     content::{self, Content, Id},
-    link::{Link, Mode, Upstream},
     model::{BATCH_ITEMS, Model},
     world::{PATIENCE, until},
 };

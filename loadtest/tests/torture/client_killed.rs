@@ -1,84 +1,33 @@
-//! The real server binary and the SDK with a disk spool, killed again and again with SIGKILL at random
-//! moments: the oracle must balance. `HERDSTREAM_TEST_SEED` repeats a run.
+//! The client killed with SIGKILL, and opened again on its spool.
 
 use std::{
     env,
-    fmt::Write as _,
     fs::{self, File},
     io::Write as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Stdio},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
 use futures::future;
-use herdstream_client::{ProducerConfig, QueryClient, QueryConfig};
 use herdstream_loadtest::{
-    farm::{Delivery, Farm, FarmConfig},
-    oracle::{self, Balance, Log},
+    farm::{Delivery, Farm},
+    oracle::{Balance, Log},
     server_process::{ServerProcess, test_binary},
-    workload::{Gateway, history_start_us, now_us},
+    workload::{Gateway, history_start_us},
 };
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use serde::{Deserialize, Serialize};
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::herd::{
+    DAY_US, GATEWAYS, PATIENCE, SOME_BAD, assert_balanced, balance, farm, gateway_config, query_client, seed,
+};
+
 const KILLS: u64 = 32;
-const GATEWAYS: u64 = 3;
-const SERIES: usize = 24;
-/// More than enough for anything that works at all; what takes so long fails.
-const PATIENCE: Duration = Duration::from_mins(2);
-const DAY_US: i64 = 86_400_000_000;
 /// Variable that makes this test binary the client that is killed.
 const CLIENT_VARIABLE: &str = "HERDSTREAM_TORTURE_CLIENT";
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_killed_loses_and_doubles_nothing() -> Result<()> {
-    let seed = seed("a_server_that_is_killed_loses_and_doubles_nothing");
-    let mut rng = SmallRng::seed_from_u64(seed);
-    let dir = tempfile::tempdir()?;
-    let mut server = ServerProcess::start(test_binary()?, dir.path().join("server")).await?;
-
-    let stop = CancellationToken::new();
-    let mut senders = Vec::new();
-    for number in 0..GATEWAYS {
-        let config = gateway_config(&server.endpoint(), dir.path(), number);
-        let gateway = Gateway::open(config, farm(seed, number, 0, history_start_us())).await?;
-        senders.push(tokio::spawn(send_until(gateway, rng.random(), stop.clone())));
-    }
-    for _ in 0..KILLS {
-        // Mostly amid work, sometimes while it starts.
-        if rng.random_ratio(4, 5) {
-            server.answering().await?;
-        }
-        tokio::time::sleep(Duration::from_millis(rng.random_range(0..400))).await;
-        server.kill().await?;
-        tokio::time::sleep(Duration::from_millis(rng.random_range(0..60))).await;
-        server.restart()?;
-    }
-    server.answering().await?;
-    stop.cancel();
-
-    let mut total = Balance::empty();
-    let mut disconnects = 0;
-    let client = query_client(&server).await?;
-    for sender in senders {
-        let gateway = sender.await??;
-        gateway.producer().flush(PATIENCE).await?;
-        disconnects += gateway.producer().counters().disconnects;
-        let log = gateway.into_log();
-        ensure!(log.gone.total() == 0, "a spool that is never full gives nothing up: {:?}", log.gone);
-        total.add(balance(&client, &log).await?);
-    }
-    server.stop().await?;
-    assert_balanced(&total);
-    assert!(total.quarantined > 0, "broken readings were sent: {total:?}");
-    assert!(disconnects > 0, "no session was ever cut: the kills missed");
-    println!("{total:?}, {disconnects} sessions or attempts were cut");
-    Ok(())
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_is_killed_loses_and_doubles_nothing() -> Result<()> {
@@ -115,7 +64,7 @@ async fn a_client_that_is_killed_loses_and_doubles_nothing() -> Result<()> {
 
     let mut total = Balance::empty();
     let mut doubts = 0;
-    let query = query_client(&server).await?;
+    let query = query_client(&server.endpoint()).await?;
     for number in 0..GATEWAYS {
         let (log, in_doubt) = life.replay(number)?;
         doubts += in_doubt;
@@ -162,7 +111,7 @@ enum Note {
 impl Life {
     fn begin(&self) -> Result<std::process::Child> {
         let child = Command::new(env::current_exe()?)
-            .args(["--exact", "client_process", "--ignored", "--nocapture"])
+            .args(["--exact", "client_killed::client_process", "--ignored", "--nocapture"])
             .env(CLIENT_VARIABLE, serde_json::to_string(self)?)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -236,7 +185,7 @@ impl Life {
 
     /// Each life has a day of its own, so that no two readings of a series are the same.
     fn farm(&self, number: u64, life: u64) -> Farm {
-        farm(self.seed, number, life, self.start_us + life as i64 * DAY_US)
+        farm(self.seed, number, life, self.start_us + life as i64 * DAY_US, SOME_BAD)
     }
 
     fn limit_us(&self) -> i64 {
@@ -246,62 +195,4 @@ impl Life {
     fn notes(&self, number: u64, life: u64) -> PathBuf {
         self.dir.join(format!("notes-{number}-{life}"))
     }
-}
-
-async fn send_until(mut gateway: Gateway, seed: u64, stop: CancellationToken) -> Result<Gateway> {
-    let mut rng = SmallRng::seed_from_u64(seed);
-    while !stop.is_cancelled() {
-        gateway.prepare(rng.random_range(1..500), now_us());
-        gateway.send(PATIENCE).await?;
-        if rng.random_ratio(1, 10) {
-            tokio::time::sleep(Duration::from_millis(rng.random_range(0..30))).await;
-        }
-    }
-    Ok(gateway)
-}
-
-fn gateway_config(endpoint: &str, dir: &Path, number: u64) -> ProducerConfig {
-    let gateway_id = format!("gateway-{number}");
-    let spool = dir.join(format!("spool-{number}"));
-    let backoff = (Duration::from_millis(10), Duration::from_millis(200));
-    ProducerConfig::new(endpoint, gateway_id).batch_readings(200).spool(spool).backoff(backoff.0, backoff.1)
-}
-
-fn farm(seed: u64, number: u64, life: u64, start_us: i64) -> Farm {
-    Farm::new(&FarmConfig {
-        seed: seed ^ number << 40 ^ life << 20,
-        run: "torture".into(),
-        farm_id: number as i32 + 1,
-        series: SERIES,
-        start_us,
-        bad_per_million: 5_000,
-    })
-}
-
-async fn query_client(server: &ServerProcess) -> Result<QueryClient> {
-    Ok(QueryClient::connect(QueryConfig::new(server.endpoint()).timeout(PATIENCE)).await?)
-}
-
-async fn balance(client: &QueryClient, log: &Log) -> Result<Balance> {
-    let found =
-        oracle::read_back(client, log, (history_start_us() - DAY_US, now_us() + DAY_US), |_| ()).await?;
-    Ok(oracle::weigh(log, &found))
-}
-
-fn assert_balanced(balance: &Balance) {
-    let mut differences = String::new();
-    for difference in &balance.differences {
-        writeln!(differences, "  {difference}").expect("writing to a string");
-    }
-    assert!(balance.balanced, "the oracle does not balance: {balance:?}\n{differences}");
-    assert!(balance.sent > 0, "nothing was sent");
-}
-
-fn seed(test: &str) -> u64 {
-    let seed =
-        env::var("HERDSTREAM_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
-    println!(
-        "repeat with HERDSTREAM_TEST_SEED={seed} cargo test -p herdstream-loadtest --test torture {test}"
-    );
-    seed
 }
