@@ -20,9 +20,9 @@ use uuid::Uuid;
 use http2::messages;
 use trace::{Call, can_trace, is_complete, parse};
 
-#[path = "../../server/tests/process/http2.rs"]
+#[path = "../../cli/tests/process/http2.rs"]
 mod http2;
-#[path = "../../server/tests/process/trace.rs"]
+#[path = "../../cli/tests/process/trace.rs"]
 mod trace;
 
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -46,7 +46,7 @@ fn has_extension(path: &str, extension: &str) -> bool {
 fn sources() -> Vec<Source> {
     let mut sources = Vec::new();
     collect(&root(), "", &mut sources);
-    assert!(sources.iter().any(|source| source.path == "server/src/main.rs"), "the tree was not found");
+    assert!(sources.iter().any(|source| source.path == "server/src/lib.rs"), "the tree was not found");
     sources
 }
 

@@ -29,7 +29,7 @@ pub fn find_binary(named: Option<&Path>) -> Result<PathBuf> {
     }
     let release = if cfg!(debug_assertions) { "" } else { " --release" };
     Err(anyhow::anyhow!(
-        "no server binary at {}: build it with `cargo build{release} -p herdstream-server`, or name one with \
+        "no server binary at {}: build it with `cargo build{release} -p herdstream`, or name one with \
          --server-bin or {BINARY_VARIABLE}",
         beside.display()
     ))
@@ -50,7 +50,7 @@ pub fn build_binary(cargo: &Path) -> Result<PathBuf> {
     let target_dir =
         profile_dir.parent().with_context(|| format!("{} is in no directory", profile_dir.display()))?;
     let status = Command::new(cargo)
-        .args(["build", "--quiet", "--bins", "-p", "herdstream-server", "-p", "herdstream-loadtest"])
+        .args(["build", "--quiet", "--bins", "-p", "herdstream", "-p", "herdstream-loadtest"])
         .args(["--profile", profile, "--target-dir"])
         .arg(target_dir)
         .stdin(Stdio::null())
