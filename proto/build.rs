@@ -5,7 +5,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message as _;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let files = ["herdstream/v1/types.proto", "herdstream/v1/ingest.proto", "herdstream/v1/query.proto"];
+    let files = ["types", "ingest", "query", "admin"].map(|name| format!("herdstream/v1/{name}.proto"));
     let descriptors = protox::compile(files, ["."])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("herdstream.bin"), descriptors.encode_to_vec())?;

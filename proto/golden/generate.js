@@ -15,7 +15,7 @@ const check = process.argv.includes("--check");
 
 const root = new protobuf.Root();
 root.resolvePath = (_origin, target) => join(here, "..", target);
-root.loadSync(["types", "ingest", "query"].map((name) => `herdstream/v1/${name}.proto`), { keepCase: true });
+root.loadSync(["types", "ingest", "query", "admin"].map((name) => `herdstream/v1/${name}.proto`), { keepCase: true });
 root.resolveAll();
 
 const cases = JSON.parse(readFileSync(join(here, "cases.json"), "utf8"));

@@ -169,6 +169,7 @@ fn reads(criterion: &mut Criterion) {
         skip: 0,
         limit: usize::MAX,
         text_bytes: usize::MAX,
+        tag: None,
     };
     group.throughput(Throughput::Elements(3600));
     group.bench_function("an hour of a series, 3600 readings", |bencher| {

@@ -78,7 +78,7 @@ async fn device_series(
     device_uid: &str,
     (field, metric_names): (&'static str, &[String]),
 ) -> Result<Vec<(SeriesId, SeriesKey)>, Error> {
-    let filter = SeriesFilter { farm_id, device_uid: Some(device_uid.to_owned()), metric_names: Vec::new() };
+    let filter = SeriesFilter { farm_id, device_uid: Some(device_uid.to_owned()), ..SeriesFilter::default() };
     let mut series = store.find_series(filter).await?;
     if series.is_empty() {
         let farm = farm_id.map_or(String::new(), |farm| format!(" on farm {farm}"));

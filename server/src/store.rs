@@ -10,11 +10,18 @@ use crate::model::{
 };
 
 mod admission;
+mod aggregate;
 mod cache;
+mod call;
 pub mod embedded;
 mod heard;
+mod lifecycle;
 mod order;
 pub mod postgres;
+
+pub use aggregate::{Bucket, BucketRange, Cut, Level, MilkBucket, MilkRange, Tag};
+pub use call::{Call, Step, Steps};
+pub use lifecycle::{Chunk, Dropped, Lifecycle, Refresh, Refreshed, Retention};
 
 /// A place that keeps readings, their producers and what was refused.
 ///
@@ -50,8 +57,16 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
         limit: usize,
     ) -> Result<Vec<Quarantined>, StoreError>;
 
-    /// The series that match, by number.
+    /// The series that match, by number, after `filter.after` and at most `filter.limit` of them.
     async fn find_series(&self, filter: SeriesFilter) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError>;
+
+    /// The series of which a reading with `start_us <= time < end_us` carries `tag`, by number.
+    async fn tagged_series(
+        &self,
+        tag: Tag,
+        start_us: Micros,
+        end_us: Micros,
+    ) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError>;
 
     /// The newest reading of each of `series` that has one; among equal times the one committed last.
     async fn latest(&self, series: &[SeriesId]) -> Result<Vec<Reading>, StoreError>;
@@ -59,6 +74,13 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Readings of one series with `start_us <= time < end_us`, by time; equal times in a fixed order.
     /// Skips the first `skip`, answers at most `limit`.
     async fn range(&self, range: SeriesRange) -> Result<Vec<Reading>, StoreError>;
+
+    /// Statistics of readings by line, then time; what is in no reading is not told. Equals a computation from
+    /// the readings of whole commits, as far as they or the rollups made from them are kept.
+    async fn buckets(&self, range: BucketRange) -> Result<Vec<(u32, Bucket)>, StoreError>;
+
+    /// Milk by span, then animal; likewise.
+    async fn milk(&self, range: MilkRange) -> Result<Vec<MilkBucket>, StoreError>;
 
     /// Milkings, by time; equal times in a fixed order.
     async fn milkings(&self, range: MilkingRange) -> Result<Vec<Milking>, StoreError>;
@@ -71,8 +93,28 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
         limit: usize,
     ) -> Result<Vec<Device>, StoreError>;
 
+    /// One device.
+    async fn device(&self, farm_id: i32, device_uid: &str) -> Result<Option<Device>, StoreError>;
+
     /// Readings by recency, as of `now_us`.
     async fn activity(&self, now_us: Micros) -> Result<Activity, StoreError>;
+
+    /// How far buckets are closed and kept.
+    async fn lifecycle(&self) -> Result<Lifecycle, StoreError>;
+
+    /// Closes buckets and computes what is closed or dirty; may take long, may be dropped half way, and may run
+    /// on several servers: one of them does it.
+    async fn refresh(&self, refresh: Refresh) -> Result<Refreshed, StoreError>;
+
+    /// Drops what is old enough, after its rollups are kept; tells what went, or would go.
+    async fn retain(&self, retention: Retention) -> Result<Vec<Dropped>, StoreError>;
+
+    /// Chunks of readings and milkings, oldest first.
+    async fn chunks(&self) -> Result<Vec<Chunk>, StoreError>;
+
+    /// Compresses the chunks that end by `before_us` and are not; tells which. None: the store packs readings as
+    /// they come, or cannot compress at all.
+    async fn compress(&self, before_us: Micros, dry_run: bool) -> Result<Option<Vec<Chunk>>, StoreError>;
 
     /// Whether the store can be written now; cheap enough for once a second.
     async fn ready(&self) -> Result<(), StoreError>;
@@ -136,7 +178,7 @@ pub struct ProducerCommit {
     pub totals: Totals,
     /// A new session, after the batches: raises the epoch.
     pub open: Option<OpenSession>,
-    /// What validation let pass.
+    /// What validation let pass. The store refuses what belongs to a day that retention has dropped.
     pub batches: Vec<Batch>,
     /// Refused readings and milkings.
     pub quarantined: Vec<Quarantined>,
@@ -221,6 +263,10 @@ pub struct SeriesFilter {
     pub device_uid: Option<String>,
     /// Only these metrics; empty: all.
     pub metric_names: Vec<String>,
+    /// Only numbers beyond this one.
+    pub after: Option<SeriesId>,
+    /// At most so many; None: all.
+    pub limit: Option<usize>,
 }
 
 /// Part of a series.
@@ -228,6 +274,8 @@ pub struct SeriesFilter {
 pub struct SeriesRange {
     /// The series.
     pub series: SeriesId,
+    /// Only readings that carry it.
+    pub tag: Option<Tag>,
     /// Inclusive.
     pub start_us: Micros,
     /// Exclusive.

@@ -139,6 +139,7 @@ async fn stored_readings(
         end_us,
         page_size: READINGS_A_PAGE,
         page_token: String::new(),
+        ..Default::default()
     };
     let mut portion = Portion::default();
     loop {

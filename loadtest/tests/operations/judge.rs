@@ -94,6 +94,7 @@ async fn readings(
         end_us,
         page_size: 500,
         page_token: String::new(),
+        ..Default::default()
     };
     let pages: Vec<_> = match query.query_range_all(request).try_collect().await {
         Ok(pages) => pages,

@@ -59,7 +59,8 @@ pub async fn range(store: &dyn Store, query: RangeQuery) -> Result<Page<(SeriesK
         // One more than fits shows that there is more.
         let limit = room.saturating_add(1);
         let text_bytes = PAGE_BYTES + 1;
-        let range = SeriesRange { series: id, start_us, end_us: query.end_us, skip, limit, text_bytes };
+        let range =
+            SeriesRange { series: id, tag: None, start_us, end_us: query.end_us, skip, limit, text_bytes };
         let found = store.range(range).await?;
         bytes_left = bytes_left.saturating_sub(SERIES_BYTES);
         let fits = fitting(&found, room, &mut bytes_left);

@@ -21,8 +21,9 @@ use self::{
     writer::{Command, Reply, Writer},
 };
 use super::{
-    Activity, CommitGroup, Description, Device, Feature, MilkingRange, Outcome, QuarantineSpan, SeriesFilter,
-    SeriesRange, Store, StoreError,
+    Activity, Bucket, BucketRange, Chunk, CommitGroup, Description, Device, Dropped, Feature, Lifecycle,
+    MilkBucket, MilkRange, MilkingRange, Outcome, QuarantineSpan, Refresh, Refreshed, Retention,
+    SeriesFilter, SeriesRange, Store, StoreError, Tag,
 };
 use crate::config::Config;
 use crate::model::{Micros, Milking, ProducerId, ProducerRow, Quarantined, Reading, SeriesId, SeriesKey};
@@ -384,6 +385,47 @@ impl Store for EmbeddedStore {
         limit: usize,
     ) -> Result<Vec<Device>, StoreError> {
         self.read(move |view| view.devices(farm_id, after.as_ref(), limit)).await
+    }
+
+    async fn tagged_series(
+        &self,
+        tag: Tag,
+        start_us: Micros,
+        end_us: Micros,
+    ) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError> {
+        todo!("{tag:?} {start_us} {end_us}")
+    }
+
+    async fn buckets(&self, range: BucketRange) -> Result<Vec<(u32, Bucket)>, StoreError> {
+        todo!("{range:?}")
+    }
+
+    async fn milk(&self, range: MilkRange) -> Result<Vec<MilkBucket>, StoreError> {
+        todo!("{range:?}")
+    }
+
+    async fn device(&self, farm_id: i32, device_uid: &str) -> Result<Option<Device>, StoreError> {
+        todo!("{farm_id} {device_uid}")
+    }
+
+    async fn lifecycle(&self) -> Result<Lifecycle, StoreError> {
+        Ok(Lifecycle::default())
+    }
+
+    async fn refresh(&self, refresh: Refresh) -> Result<Refreshed, StoreError> {
+        todo!("{refresh:?}")
+    }
+
+    async fn retain(&self, retention: Retention) -> Result<Vec<Dropped>, StoreError> {
+        todo!("{retention:?}")
+    }
+
+    async fn chunks(&self) -> Result<Vec<Chunk>, StoreError> {
+        todo!()
+    }
+
+    async fn compress(&self, before_us: Micros, dry_run: bool) -> Result<Option<Vec<Chunk>>, StoreError> {
+        todo!("{before_us} {dry_run}")
     }
 
     async fn activity(&self, now_us: Micros) -> Result<Activity, StoreError> {

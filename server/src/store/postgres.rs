@@ -10,8 +10,9 @@ use sqlx::PgPool;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Activity, CommitGroup, Description, Device, MilkingRange, Outcome, QuarantineSpan, SeriesFilter,
-    SeriesRange, Store, StoreError,
+    Activity, Bucket, BucketRange, Chunk, CommitGroup, Description, Device, Dropped, Lifecycle, MilkBucket,
+    MilkRange, MilkingRange, Outcome, QuarantineSpan, Refresh, Refreshed, Retention, SeriesFilter,
+    SeriesRange, Store, StoreError, Tag,
 };
 use crate::model::{Micros, Milking, ProducerId, ProducerRow, Quarantined, Reading, SeriesId, SeriesKey};
 
@@ -178,6 +179,47 @@ impl Store for PostgresStore {
         limit: usize,
     ) -> Result<Vec<Device>, StoreError> {
         self.shared.devices.list(&self.shared.pool, farm_id, after, limit).await.map_err(unavailable)
+    }
+
+    async fn tagged_series(
+        &self,
+        tag: Tag,
+        start_us: Micros,
+        end_us: Micros,
+    ) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError> {
+        todo!("{tag:?} {start_us} {end_us}")
+    }
+
+    async fn buckets(&self, range: BucketRange) -> Result<Vec<(u32, Bucket)>, StoreError> {
+        todo!("{range:?}")
+    }
+
+    async fn milk(&self, range: MilkRange) -> Result<Vec<MilkBucket>, StoreError> {
+        todo!("{range:?}")
+    }
+
+    async fn device(&self, farm_id: i32, device_uid: &str) -> Result<Option<Device>, StoreError> {
+        todo!("{farm_id} {device_uid}")
+    }
+
+    async fn lifecycle(&self) -> Result<Lifecycle, StoreError> {
+        Ok(Lifecycle::default())
+    }
+
+    async fn refresh(&self, refresh: Refresh) -> Result<Refreshed, StoreError> {
+        todo!("{refresh:?}")
+    }
+
+    async fn retain(&self, retention: Retention) -> Result<Vec<Dropped>, StoreError> {
+        todo!("{retention:?}")
+    }
+
+    async fn chunks(&self) -> Result<Vec<Chunk>, StoreError> {
+        todo!()
+    }
+
+    async fn compress(&self, before_us: Micros, dry_run: bool) -> Result<Option<Vec<Chunk>>, StoreError> {
+        todo!("{before_us} {dry_run}")
     }
 
     async fn activity(&self, now_us: Micros) -> Result<Activity, StoreError> {

@@ -8,8 +8,9 @@ use crate::{
     ingest::Ingest,
     model::{Micros, Milking, ProducerId, ProducerRow, Quarantined, Reading, SeriesId, SeriesKey},
     store::{
-        Activity, CommitGroup, Description, Device, MilkingRange, Outcome, QuarantineSpan, SeriesFilter,
-        SeriesRange, Store, StoreError,
+        Activity, Bucket, BucketRange, Chunk, CommitGroup, Description, Device, Dropped, Lifecycle,
+        MilkBucket, MilkRange, MilkingRange, Outcome, QuarantineSpan, Refresh, Refreshed, Retention,
+        SeriesFilter, SeriesRange, Store, StoreError, Tag,
     },
 };
 
@@ -183,6 +184,47 @@ impl Store for FaultyStore {
         limit: usize,
     ) -> Result<Vec<Device>, StoreError> {
         self.inner.devices(farm_id, after, limit).await
+    }
+
+    async fn tagged_series(
+        &self,
+        tag: Tag,
+        start_us: Micros,
+        end_us: Micros,
+    ) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError> {
+        self.inner.tagged_series(tag, start_us, end_us).await
+    }
+
+    async fn buckets(&self, range: BucketRange) -> Result<Vec<(u32, Bucket)>, StoreError> {
+        self.inner.buckets(range).await
+    }
+
+    async fn milk(&self, range: MilkRange) -> Result<Vec<MilkBucket>, StoreError> {
+        self.inner.milk(range).await
+    }
+
+    async fn device(&self, farm_id: i32, device_uid: &str) -> Result<Option<Device>, StoreError> {
+        self.inner.device(farm_id, device_uid).await
+    }
+
+    async fn lifecycle(&self) -> Result<Lifecycle, StoreError> {
+        self.inner.lifecycle().await
+    }
+
+    async fn refresh(&self, refresh: Refresh) -> Result<Refreshed, StoreError> {
+        self.inner.refresh(refresh).await
+    }
+
+    async fn retain(&self, retention: Retention) -> Result<Vec<Dropped>, StoreError> {
+        self.inner.retain(retention).await
+    }
+
+    async fn chunks(&self) -> Result<Vec<Chunk>, StoreError> {
+        self.inner.chunks().await
+    }
+
+    async fn compress(&self, before_us: Micros, dry_run: bool) -> Result<Option<Vec<Chunk>>, StoreError> {
+        self.inner.compress(before_us, dry_run).await
     }
 
     async fn activity(&self, now_us: Micros) -> Result<Activity, StoreError> {

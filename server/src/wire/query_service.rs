@@ -85,7 +85,11 @@ impl QueryService for QueryGrpc {
             };
             let page = query::range(self.store.as_ref(), query).await?;
             let series = page.items.into_iter().map(|(key, readings)| to_series_readings(key, readings));
-            Ok(v1::QueryRangeResponse { series: series.collect(), next_page_token: page.next_token })
+            Ok(v1::QueryRangeResponse {
+                series: series.collect(),
+                next_page_token: page.next_token,
+                ..Default::default()
+            })
         })
         .await
     }
@@ -123,6 +127,68 @@ impl QueryService for QueryGrpc {
             Ok(v1::ListDevicesResponse { devices, next_page_token: page.next_token })
         })
         .await
+    }
+
+    async fn batch_query_range(
+        &self,
+        _request: Request<v1::BatchQueryRangeRequest>,
+    ) -> Result<Response<v1::BatchQueryRangeResponse>, Status> {
+        todo!()
+    }
+
+    async fn list_series(
+        &self,
+        _request: Request<v1::ListSeriesRequest>,
+    ) -> Result<Response<v1::ListSeriesResponse>, Status> {
+        todo!()
+    }
+
+    async fn get_device_status(
+        &self,
+        _request: Request<v1::GetDeviceStatusRequest>,
+    ) -> Result<Response<v1::GetDeviceStatusResponse>, Status> {
+        todo!()
+    }
+
+    async fn get_farm_daily_summary(
+        &self,
+        _request: Request<v1::GetFarmDailySummaryRequest>,
+    ) -> Result<Response<v1::GetFarmDailySummaryResponse>, Status> {
+        todo!()
+    }
+
+    async fn get_milk_production_daily(
+        &self,
+        _request: Request<v1::GetMilkProductionDailyRequest>,
+    ) -> Result<Response<v1::GetMilkProductionDailyResponse>, Status> {
+        todo!()
+    }
+
+    async fn get_animal_metrics(
+        &self,
+        _request: Request<v1::GetAnimalMetricsRequest>,
+    ) -> Result<Response<v1::GetAnimalMetricsResponse>, Status> {
+        todo!()
+    }
+
+    type StreamRangeStream =
+        std::pin::Pin<Box<dyn futures::Stream<Item = Result<v1::StreamRangeResponse, Status>> + Send>>;
+
+    async fn stream_range(
+        &self,
+        _request: Request<v1::StreamRangeRequest>,
+    ) -> Result<Response<Self::StreamRangeStream>, Status> {
+        todo!()
+    }
+
+    type WatchReadingsStream =
+        std::pin::Pin<Box<dyn futures::Stream<Item = Result<v1::WatchReadingsResponse, Status>> + Send>>;
+
+    async fn watch_readings(
+        &self,
+        _request: Request<v1::WatchReadingsRequest>,
+    ) -> Result<Response<Self::WatchReadingsStream>, Status> {
+        todo!()
     }
 
     async fn get_ingestion_stats(

@@ -121,6 +121,7 @@ pub(crate) async fn find_series_by_farm_device_and_metric(fixture: &mut dyn Fixt
             farm_id,
             device_uid: uid.map(Into::into),
             metric_names: metrics.iter().map(ToString::to_string).collect(),
+            ..SeriesFilter::default()
         };
         let found = store.find_series(filter).await.unwrap();
         assert!(found.is_sorted_by_key(|(id, _)| *id), "{found:?}");
@@ -236,6 +237,7 @@ pub(crate) async fn pages_of_a_range_make_up_the_whole(fixture: &mut dyn Fixture
                 skip: pages.len(),
                 limit,
                 text_bytes: usize::MAX,
+                tag: None,
             };
             let page = store.range(bounds).await.unwrap();
             assert!(page.len() <= limit);
@@ -246,8 +248,15 @@ pub(crate) async fn pages_of_a_range_make_up_the_whole(fixture: &mut dyn Fixture
         }
         assert_eq!(values(&pages), values(&whole), "in pages of {limit}");
     }
-    let none =
-        SeriesRange { series, start_us: NOON, end_us: NOON + DAY, skip: 0, limit: 0, text_bytes: usize::MAX };
+    let none = SeriesRange {
+        series,
+        start_us: NOON,
+        end_us: NOON + DAY,
+        skip: 0,
+        limit: 0,
+        text_bytes: usize::MAX,
+        tag: None,
+    };
     assert!(store.range(none).await.unwrap().is_empty());
 }
 
@@ -265,8 +274,15 @@ pub(crate) async fn a_range_ends_once_its_texts_are_long(fixture: &mut dyn Fixtu
     for (skip, text_bytes, expected) in
         [(0, 1, 1), (0, 21, 1), (0, 22, 2), (0, 27, 3), (1, 5, 1), (9, 1000, 1)]
     {
-        let range =
-            SeriesRange { series, start_us: NOON, end_us: NOON + DAY, skip, limit: usize::MAX, text_bytes };
+        let range = SeriesRange {
+            series,
+            start_us: NOON,
+            end_us: NOON + DAY,
+            skip,
+            limit: usize::MAX,
+            text_bytes,
+            tag: None,
+        };
         let found = store.range(range).await.unwrap();
         assert_eq!(found.len(), expected, "{text_bytes} bytes after {skip}");
         assert_eq!(found[0].value, skip as f64);

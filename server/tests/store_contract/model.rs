@@ -243,7 +243,8 @@ pub(super) async fn live(fixture: &mut dyn Fixture, history: &[Step]) {
             &Step::Look { series, start_us, length_us, skip, limit } => {
                 let end_us = start_us + length_us;
                 let series = ids[series as usize];
-                let range = SeriesRange { series, start_us, end_us, skip, limit, text_bytes: usize::MAX };
+                let range =
+                    SeriesRange { series, start_us, end_us, skip, limit, text_bytes: usize::MAX, tag: None };
                 look(&*fixture.store(), &model, range).await;
             }
         }
@@ -286,6 +287,7 @@ async fn check_series(store: &dyn Store, model: &Model, ids: &[SeriesId]) {
             skip: 0,
             limit: usize::MAX,
             text_bytes: usize::MAX,
+            tag: None,
         };
         look(store, model, range).await;
         let own = || model.readings.iter().filter(|(_, reading)| reading.series == series);

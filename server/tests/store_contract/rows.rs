@@ -159,7 +159,15 @@ pub(super) async fn range(
     start_us: Micros,
     end_us: Micros,
 ) -> Vec<Reading> {
-    let range = SeriesRange { series, start_us, end_us, skip: 0, limit: usize::MAX, text_bytes: usize::MAX };
+    let range = SeriesRange {
+        series,
+        start_us,
+        end_us,
+        skip: 0,
+        limit: usize::MAX,
+        text_bytes: usize::MAX,
+        tag: None,
+    };
     store.range(range).await.expect("the range is read")
 }
 

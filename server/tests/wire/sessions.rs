@@ -156,6 +156,7 @@ async fn a_log_ends_before_its_offsets_stop_fitting() {
         instance_id: "i".to_owned(),
         gateway_id: "gateway".to_owned(),
         batch: Some(v1::Batch { offset: last + 1, ..batch(1, "d", 1) }),
+        backfill: false,
     };
     assert_reason(&ingest_client(&server).await.write(write).await.unwrap_err(), Reason::BadMessage);
     assert_eq!(stored(&server, "d").await.len(), 1);

@@ -15,6 +15,7 @@ fn write(producer: Uuid, batch: v1::Batch) -> WriteRequest {
         instance_id: "i".to_owned(),
         gateway_id: "g".to_owned(),
         batch: Some(batch),
+        backfill: false,
     }
 }
 

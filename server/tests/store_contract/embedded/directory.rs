@@ -226,6 +226,7 @@ const EVERYTHING: SeriesRange = SeriesRange {
     skip: 0,
     limit: usize::MAX,
     text_bytes: usize::MAX,
+    tag: None,
 };
 
 /// The engine's tables, with their bytes.

@@ -69,8 +69,15 @@ async fn a_partition_that_was_dropped_is_made_again() {
     database.run("DROP TABLE iot.reading_20260301").await;
     let outcome = commit_one(&*store, write(2.0)).await;
     assert!(matches!(&outcome, Outcome::Committed(_, rejections) if rejections.is_empty()), "{outcome:?}");
-    let range =
-        SeriesRange { series, start_us: NOON, end_us: NOON + 1, skip: 0, limit: 10, text_bytes: usize::MAX };
+    let range = SeriesRange {
+        series,
+        start_us: NOON,
+        end_us: NOON + 1,
+        skip: 0,
+        limit: 10,
+        text_bytes: usize::MAX,
+        tag: None,
+    };
     assert_eq!(values(&store.range(range).await.unwrap()), [2.0]);
 }
 

@@ -73,8 +73,15 @@ fn break_and_reopen(writer: &mut Writer) {
 
 fn stored(writer: &Writer, series: SeriesId) -> usize {
     let engine = done(writer.engine());
-    let range =
-        SeriesRange { series, start_us: 0, end_us: 10 * DAY_US, skip: 0, limit: 100, text_bytes: usize::MAX };
+    let range = SeriesRange {
+        series,
+        start_us: 0,
+        end_us: 10 * DAY_US,
+        skip: 0,
+        limit: 100,
+        text_bytes: usize::MAX,
+        tag: None,
+    };
     engine.view().range(&range).unwrap().len()
 }
 
