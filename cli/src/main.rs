@@ -158,6 +158,9 @@ impl Hint {
         if let Some(http) = server.http_addr() {
             writeln!(out, "  status  http://{}", reachable(http))?;
         }
+        if let Some(admin) = server.admin_addr() {
+            writeln!(out, "  admin   {}", reachable(admin))?;
+        }
         writeln!(out, "  store   {}, {} ({})", store.profile, store.place, store.reason)?;
         if !brief {
             let at = reachable(grpc);

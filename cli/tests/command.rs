@@ -36,7 +36,7 @@ struct Running {
 
 impl Running {
     fn start(command: &mut Command) -> Self {
-        command.args(["--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]);
+        command.args(["--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--admin-listen", "off"]);
         let mut child =
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
         let mut out = BufReader::new(child.stdout.take().expect("a pipe"));
@@ -123,7 +123,14 @@ fn a_taken_address_ends_with_1_and_names_the_flag() {
     let dir = tempfile::tempdir().expect("a directory");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("bound").to_string();
-    let (code, _, err) = run(herdstream(dir.path()).args(["--http-listen", "off", "--listen", &address]));
+    let (code, _, err) = run(herdstream(dir.path()).args([
+        "--http-listen",
+        "off",
+        "--admin-listen",
+        "off",
+        "--listen",
+        &address,
+    ]));
     assert_eq!(code, Some(1), "{err}");
     assert!(err.contains(&format!("cannot listen on {address}")), "{err}");
     assert!(err.contains("choose another with --listen"), "{err}");

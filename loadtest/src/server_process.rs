@@ -184,6 +184,7 @@ fn spawn(
         .arg("serve")
         .args(database.map(|url| ["--database-url", url]).into_iter().flatten())
         .args(["--listen", &format!("127.0.0.1:{port}"), "--http-listen", "off", "--data-dir", "store"])
+        .args(["--admin-listen", "off"])
         // The load tester's own, no keys of the server's configuration.
         .env_remove(BINARY_VARIABLE)
         .env_remove(TOKEN_VARIABLE)

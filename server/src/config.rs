@@ -14,11 +14,13 @@ mod bounds;
 mod database;
 mod flags;
 mod layers;
+mod lifecycle;
 mod values;
 
 pub use database::DatabaseConfig;
 pub use flags::Flags;
 pub use layers::ConfigError;
+pub use lifecycle::{QueryConfig, RetentionConfig, RollupConfig};
 
 /// File that is read when it exists and no other is named.
 pub const DEFAULT_FILE: &str = "herdstream.toml";
@@ -34,12 +36,22 @@ pub struct Config {
     /// Default: `127.0.0.1:7172`.
     #[serde(with = "values::address_or_off")]
     pub http_listen: Option<SocketAddr>,
+    /// Where administration is served over gRPC to callers on this machine; `"off"` for nowhere.
+    /// Default: `127.0.0.1:7173`.
+    #[serde(with = "values::address_or_off")]
+    pub admin_listen: Option<SocketAddr>,
     /// Where readings are kept when no database is configured.
     pub store: StoreConfig,
     /// The database where readings are kept.
     pub database: DatabaseConfig,
     /// How much is taken in at once, and from whom.
     pub ingest: IngestConfig,
+    /// Aggregates that are kept.
+    pub rollups: RollupConfig,
+    /// For how long everything is kept.
+    pub retention: RetentionConfig,
+    /// How long queries may take.
+    pub query: QueryConfig,
     /// How the server stops.
     pub drain: DrainConfig,
     /// Who may call.
@@ -219,9 +231,13 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 7171)),
             http_listen: Some(SocketAddr::from(([127, 0, 0, 1], 7172))),
+            admin_listen: Some(SocketAddr::from(([127, 0, 0, 1], 7173))),
             store: StoreConfig::default(),
             database: DatabaseConfig::default(),
             ingest: IngestConfig::default(),
+            rollups: RollupConfig::default(),
+            retention: RetentionConfig::default(),
+            query: QueryConfig::default(),
             drain: DrainConfig::default(),
             auth: AuthConfig::default(),
             log: LogConfig::default(),

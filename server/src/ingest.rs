@@ -14,10 +14,9 @@ use std::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{config::IngestConfig, error::Error, model::ProducerId, store::Store};
+use crate::{clock::Clock, config::IngestConfig, error::Error, model::ProducerId, store::Store};
 
 mod caller;
-mod clock;
 mod group;
 mod incoming;
 mod lane;
@@ -37,7 +36,6 @@ pub use pool::{BytePool, MessagePermit, Share};
 pub use session::{Opened, Session};
 pub use write::{WriteOutcome, WriteSession};
 
-use clock::Clock;
 use lane::Lane;
 use rate::Rate;
 use validate::Validator;

@@ -2,10 +2,12 @@
 //! and answers queries.
 //!
 //! The modules follow a reading's path: [`wire`] decodes it, [`ingest`] admits, validates and groups
-//! it, [`store`] commits it, [`query`] finds it again; [`ops`] is what an operator sees.
+//! it, [`store`] commits it, [`query`] finds it again, [`lifecycle`] keeps aggregates fresh and drops what is
+//! too old; [`ops`] is what an operator sees.
 
 pub mod config;
 pub mod ingest;
+pub mod lifecycle;
 pub mod model;
 pub mod ops;
 pub mod query;
@@ -13,6 +15,7 @@ pub mod store;
 pub mod testing;
 pub mod wire;
 
+mod clock;
 mod error;
 mod serve;
 

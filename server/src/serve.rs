@@ -12,6 +12,7 @@ use tonic::transport::server::TcpIncoming;
 use crate::{
     config::Config,
     ingest::Ingest,
+    lifecycle::Keeper,
     ops::{Board, Facts, Pulse, health::Health, http},
     store::{
         Description, Store,
@@ -42,6 +43,8 @@ pub struct Server {
     grpc_addr: SocketAddr,
     http: Option<TcpListener>,
     http_addr: Option<SocketAddr>,
+    admin: Option<TcpListener>,
+    admin_addr: Option<SocketAddr>,
     store: Arc<dyn Store>,
     ingest: Ingest,
 }
@@ -110,18 +113,13 @@ impl Server {
     /// As [`Server::bind`], over a store that is open.
     pub(crate) async fn bind_over(config: Config, store: Arc<dyn Store>) -> Result<Self, ServeError> {
         let (grpc, grpc_addr) = listen(config.listen, "--listen").await?;
-        let (http, http_addr) = match config.http_listen {
-            Some(address) => {
-                let (listener, bound) = listen(address, "--http-listen").await?;
-                (Some(listener), Some(bound))
-            }
-            None => (None, None),
-        };
+        let (http, http_addr) = listen_unless_off(config.http_listen, "--http-listen").await?;
+        let (admin, admin_addr) = listen_unless_off(config.admin_listen, "--admin-listen").await?;
         // The embedded engine commits one batch at a time anyway.
         let lanes = if config.database.url.is_some() { config.database.lanes } else { 1 };
         let endpoints = config.drain.endpoints.clone();
         let ingest = Ingest::start(config.ingest.clone(), endpoints, Arc::clone(&store), lanes);
-        Ok(Self { config, grpc, grpc_addr, http, http_addr, store, ingest })
+        Ok(Self { config, grpc, grpc_addr, http, http_addr, admin, admin_addr, store, ingest })
     }
 
     /// Where gRPC is served.
@@ -132,6 +130,11 @@ impl Server {
     /// Where metrics, probes and the status page are served.
     pub fn http_addr(&self) -> Option<SocketAddr> {
         self.http_addr
+    }
+
+    /// Where administration is served.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin_addr
     }
 
     /// What the store is.
@@ -150,7 +153,7 @@ impl Server {
     ///
     /// [`ServeError::Grpc`], [`ServeError::Reflection`], [`ServeError::Undrained`].
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ServeError> {
-        let Self { config, grpc, grpc_addr, http, http_addr, store, ingest } = self;
+        let Self { config, grpc, grpc_addr, http, http_addr, admin, admin_addr: _, store, ingest } = self;
         let board = Board::new(Facts {
             grpc: grpc_addr,
             http: http_addr,
@@ -162,6 +165,8 @@ impl Server {
         let pulse = tokio::spawn(Pulse::new(ingest.clone(), health, board.clone()).run());
         let stop = CancellationToken::new();
         let http = http.map(|listener| tokio::spawn(http::serve(listener, board, stop.clone())));
+        let keeper = Keeper::new(Arc::clone(&store), &config);
+        let keeping = tokio::spawn(keeper.clone().run(stop.clone()));
 
         let gateways = Arc::new(Gateways::new(&config.auth));
         let reflection = || {
@@ -210,6 +215,7 @@ impl Server {
         };
         grpc.abort();
         pulse.abort();
+        keeping.abort();
         if let Some(http) = http {
             http.abort();
         }
@@ -224,6 +230,15 @@ impl Server {
             Some(Ok(Ok(())) | Err(_)) | None => Ok(()),
         }
     }
+}
+
+async fn listen_unless_off(
+    address: Option<SocketAddr>,
+    flag: &'static str,
+) -> Result<(Option<TcpListener>, Option<SocketAddr>), ServeError> {
+    let Some(address) = address else { return Ok((None, None)) };
+    let (listener, bound) = listen(address, flag).await?;
+    Ok((Some(listener), Some(bound)))
 }
 
 async fn listen(address: SocketAddr, flag: &'static str) -> Result<(TcpListener, SocketAddr), ServeError> {

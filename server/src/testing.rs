@@ -88,6 +88,7 @@ impl TestServer {
         }
         config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
         config.http_listen = config.http_listen.map(|_| config.listen);
+        config.admin_listen = config.admin_listen.map(|_| config.listen);
         let mut server =
             Self { config, _directory: directory, faults: Arc::new(Faults::default()), running: None };
         server.resume().await;

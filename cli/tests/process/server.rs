@@ -89,6 +89,7 @@ impl Setup {
         command
             .args(&line[1..])
             .args(["--listen", &self.listen.to_string(), "--http-listen", "127.0.0.1:0"])
+            .args(["--admin-listen", "127.0.0.1:0"])
             .args(["--data-dir".as_ref(), data_dir])
             .env_remove("HERDSTREAM_CONFIG")
             .envs(self.settings.iter().cloned())

@@ -24,6 +24,7 @@ pub(super) fn faults(config: &Config) -> Vec<String> {
     sizes(config, &mut faults);
     counts(config, &mut faults);
     durations(config, &mut faults);
+    ages(config, &mut faults);
     endpoints(config, &mut faults);
     gateways(config, &mut faults);
     if let Err(error) = EnvFilter::try_new(&config.log.filter) {
@@ -71,6 +72,23 @@ fn listen(config: &Config, faults: &mut Faults) {
             format_args!("\"{}\"", config.listen),
             "is taken by listen: choose another port",
         );
+    }
+    if let Some(admin) = config.admin_listen {
+        if !admin.ip().is_loopback() {
+            faults.add(
+                "admin_listen",
+                format_args!("\"{admin}\""),
+                "callers of administration prove nothing yet, so it must be a loopback address such as \
+                 \"127.0.0.1:7173\", or \"off\"",
+            );
+        }
+        if admin.port() != 0 && (config.listen == admin || config.http_listen == Some(admin)) {
+            faults.add(
+                "admin_listen",
+                format_args!("\"{admin}\""),
+                "is taken by listen or http_listen: choose another port",
+            );
+        }
     }
     if config.store.data_dir.as_os_str().is_empty() {
         faults.add("store.data_dir", "\"\"", "must name a directory, for example \"./data\"");
@@ -133,9 +151,36 @@ fn durations(config: &Config, faults: &mut Faults) {
         ("database.statement_timeout", database.statement_timeout, (SECOND, HOUR)),
         ("database.lock_timeout", database.lock_timeout, (MOMENT, HOUR)),
         ("drain.deadline", config.drain.deadline, (SECOND, HOUR)),
+        ("rollups.interval", config.rollups.interval, (SECOND, 300 * SECOND)),
+        ("rollups.close_after", config.rollups.close_after, (Duration::ZERO, HOUR)),
+        ("retention.quiet", config.retention.quiet, (Duration::ZERO, 30 * DAY)),
+        ("retention.interval", config.retention.interval, (60 * SECOND, DAY)),
+        ("query.timeout", config.query.timeout, (MOMENT, HOUR)),
+        ("query.slow", config.query.slow, (Duration::ZERO, HOUR)),
     ];
     for (key, value, range) in checks {
         faults.range(key, value, range, |duration| format!("\"{}\"", duration::exact(duration)));
+    }
+}
+
+/// A day must not be dropped while readings for it are accepted, nor a rollup while its readings are kept.
+fn ages(config: &Config, faults: &mut Faults) {
+    let retention = &config.retention;
+    let late = config.ingest.accepted_lateness + DAY;
+    let longest = 36_500 * DAY;
+    let rollups = retention.readings.unwrap_or(longest);
+    let checks = [
+        ("retention.readings", retention.readings, late),
+        ("retention.milkings", retention.milkings, late),
+        ("retention.rollup_15min", retention.rollup_15min, rollups),
+        ("retention.rollup_hourly", retention.rollup_hourly, rollups),
+        ("retention.rollup_daily", retention.rollup_daily, rollups),
+        ("retention.quarantine", retention.quarantine, DAY),
+    ];
+    for (key, value, lowest) in checks {
+        if let Some(value) = value {
+            faults.range(key, value, (lowest, longest), |age| format!("\"{}\"", duration::exact(age)));
+        }
     }
 }
 

@@ -18,6 +18,9 @@ pub struct Flags {
     /// Serve metrics, probes and the status page here, or "off" [default: 127.0.0.1:7172]
     #[arg(long, value_name = "ADDRESS", global = true)]
     pub http_listen: Option<String>,
+    /// Serve administration to this machine here, or "off" [default: 127.0.0.1:7173]
+    #[arg(long, value_name = "ADDRESS", global = true)]
+    pub admin_listen: Option<String>,
     /// Keep data in this directory [default: ./data]
     #[arg(long, value_name = "DIRECTORY", global = true)]
     pub data_dir: Option<String>,
@@ -43,6 +46,8 @@ pub(super) struct Given<'a> {
     listen: Option<SocketAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     http_listen: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    admin_listen: Option<&'a str>,
     store: GivenStore<'a>,
     database: GivenDatabase<'a>,
     auth: GivenAuth,
@@ -80,6 +85,7 @@ impl Flags {
         Given {
             listen: self.listen,
             http_listen: self.http_listen.as_deref(),
+            admin_listen: self.admin_listen.as_deref(),
             store: GivenStore { data_dir: self.data_dir.as_deref() },
             database: GivenDatabase { url: self.database_url.as_deref() },
             auth: GivenAuth { allow_anonymous: self.allow_anonymous.then_some(true) },

@@ -125,6 +125,43 @@ pub(super) mod duration {
     }
 }
 
+/// A duration, or `"off"`.
+pub(super) mod duration_or_off {
+    use std::time::Duration;
+
+    use serde::{
+        Deserialize, Deserializer, Serializer,
+        de::{Error, Unexpected},
+    };
+
+    use super::duration;
+
+    const OFF: &str = "off";
+
+    #[expect(clippy::ref_option, reason = "the signature serde asks for")]
+    pub(in super::super) fn serialize<S: Serializer>(
+        value: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => duration::serialize(value, serializer),
+            None => serializer.serialize_str(OFF),
+        }
+    }
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text == OFF {
+            return Ok(None);
+        }
+        let expected = "a duration such as \"90d\", or \"off\"";
+        let parsed = humantime::parse_duration(&text);
+        parsed.map(Some).map_err(|_| D::Error::invalid_value(Unexpected::Str(&text), &expected))
+    }
+}
+
 /// An address.
 pub(super) fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
     let text = String::deserialize(deserializer)?;

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::{
     Ingest,
-    clock::Present,
     incoming::{IncomingReading, IncomingSeries},
     lane::{Entry, Pending},
     pool::MessagePermit,
@@ -12,6 +11,7 @@ use super::{
     validate::{Fault, TimeWindow, check_milking, check_reading},
 };
 use crate::{
+    clock::Present,
     error::Error,
     model::{
         Content as Kept, Micros, Milking, Offset, Quality, Quarantined, Reading, Rejection, RejectionCode,

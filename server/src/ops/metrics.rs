@@ -11,6 +11,7 @@ use crate::model::RejectionCode;
 mod meters;
 mod process;
 
+use meters::TABLES;
 pub use meters::{Answer, Rpc};
 pub(super) use meters::{METERS, REJECTIONS, Total};
 pub(super) use process::resident_bytes;
@@ -74,6 +75,27 @@ pub fn store_up(up: bool) {
 /// A unary call was answered.
 pub fn call(rpc: Rpc, answer: Answer, took: Duration) {
     METERS.calls[rpc as usize][answer as usize].record(took);
+}
+
+/// Rollups were refreshed here.
+pub fn refreshed(took: Duration, buckets: u64, mended: u64) {
+    METERS.refreshes.record(took);
+    METERS.rollup_buckets.add(buckets);
+    METERS.mended.add(mended);
+}
+
+/// How far rollups lag behind what is closed, and how many hours of series are dirty.
+pub fn rollups(lag: Duration, dirty_hours: u64) {
+    METERS.rollup_lag.set(lag.as_secs_f64());
+    METERS.dirty_hours.set(dirty_hours as i64);
+}
+
+/// Retention dropped part of a table.
+pub fn dropped(table: &str, bytes: u64) {
+    if let Some(place) = TABLES.iter().position(|known| *known == table) {
+        METERS.dropped[place].add(1);
+        METERS.dropped_bytes[place].add(bytes);
+    }
 }
 
 /// All metrics in Prometheus' text format.

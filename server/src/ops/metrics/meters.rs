@@ -69,12 +69,18 @@ pub(in super::super) const REJECTIONS: [&str; 11] = [
     "store_refused",
 ];
 
+/// Tables that retention drops from.
+pub(super) const TABLES: [&str; 6] =
+    ["reading", "milking", "rollup_15min", "rollup_hourly", "rollup_daily", "quarantine"];
+
+const REFRESH_SECONDS: &str = "herdstream_rollup_refresh_duration_seconds";
 const COMMIT_SECONDS: &str = "herdstream_commit_duration_seconds";
 const COMMIT_READINGS: &str = "herdstream_commit_readings";
 const CALL_SECONDS: &str = "herdstream_call_duration_seconds";
 
 const SECONDS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const LONG_SECONDS: [f64; 9] = [0.01, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1_800.0];
 const ROWS: [f64; 9] = [1.0, 10.0, 100.0, 1_000.0, 3_000.0, 10_000.0, 30_000.0, 100_000.0, 300_000.0];
 
 /// The metrics of this process.
@@ -102,6 +108,14 @@ pub(in super::super) struct Meters {
     pub(in super::super) disk_free: Gauged,
     /// In the order of [`Rpc`] and [`Answer`].
     pub(super) calls: [[Timed; ANSWERS.len()]; RPCS.len()],
+    pub(super) refreshes: Timed,
+    pub(super) rollup_buckets: Total,
+    pub(super) mended: Total,
+    pub(super) rollup_lag: Gauge,
+    pub(super) dirty_hours: Gauged,
+    /// Parts and bytes, in the order of [`TABLES`].
+    pub(super) dropped: [Total; TABLES.len()],
+    pub(super) dropped_bytes: [Total; TABLES.len()],
     pub(super) resident: Gauge,
     pub(super) descriptors: Gauge,
     pub(super) handle: PrometheusHandle,
@@ -180,6 +194,37 @@ impl Meters {
                     Timed::new(calls(labels))
                 })
             }),
+            refreshes: make.timed(
+                (REFRESH_SECONDS, Unit::Seconds),
+                "Time of a refresh of the rollups by this server.",
+            ),
+            rollup_buckets: make
+                .counter("herdstream_rollup_buckets_total", "Buckets of rollups computed by this server."),
+            mended: make.counter(
+                "herdstream_rollup_mended_hours_total",
+                "Dirty hours of series computed again by this server.",
+            ),
+            rollup_lag: make.gauge_with(
+                ("herdstream_rollup_lag_seconds", Unit::Seconds),
+                "Time for which buckets ought to be kept as rollups and are not: answered from readings meanwhile.",
+                Vec::new(),
+            ),
+            dirty_hours: make.gauge(
+                ("herdstream_rollup_dirty_hours", Unit::Count),
+                "Hours of series that got readings after they were closed: answered from readings meanwhile.",
+            ),
+            dropped: make.counters(
+                ("herdstream_retention_dropped_total", Unit::Count),
+                "Parts of tables dropped by retention, by table: days of readings and milkings.",
+                "table",
+                TABLES,
+            ),
+            dropped_bytes: make.counters(
+                ("herdstream_retention_dropped_bytes_total", Unit::Bytes),
+                "Bytes on disk dropped by retention, by table, as far as they are known.",
+                "table",
+                TABLES,
+            ),
             resident: make.gauge_with(
                 ("process_resident_memory_bytes", Unit::Bytes),
                 "Memory in use.",
@@ -271,6 +316,7 @@ impl Maker {
         let recorder = PrometheusBuilder::new()
             .set_buckets_for_metric(exact(COMMIT_SECONDS), &SECONDS)
             .and_then(|builder| builder.set_buckets_for_metric(exact(CALL_SECONDS), &SECONDS))
+            .and_then(|builder| builder.set_buckets_for_metric(exact(REFRESH_SECONDS), &LONG_SECONDS))
             .and_then(|builder| builder.set_buckets_for_metric(exact(COMMIT_READINGS), &ROWS))
             .expect("the lists of buckets are not empty")
             .build_recorder();

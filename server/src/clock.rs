@@ -13,7 +13,7 @@ const JUMP_US: Micros = 60 * SECOND_US;
 /// earlier to the later of what the wall clock says and what it would say had it run evenly since the server
 /// started. As long as nothing jumps the two agree.
 #[derive(Debug)]
-pub(super) struct Clock(Mutex<Anchor>);
+pub(crate) struct Clock(Mutex<Anchor>);
 
 #[derive(Debug)]
 struct Anchor {
@@ -24,17 +24,17 @@ struct Anchor {
 
 /// The present, bounds included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Present {
-    pub(super) earliest_us: Micros,
-    pub(super) latest_us: Micros,
+pub(crate) struct Present {
+    pub(crate) earliest_us: Micros,
+    pub(crate) latest_us: Micros,
 }
 
 impl Clock {
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self(Mutex::new(Anchor { at: Instant::now(), wall_us: now_us(), jumped: false }))
     }
 
-    pub(super) fn present(&self) -> Present {
+    pub(crate) fn present(&self) -> Present {
         self.0.lock().present(Instant::now(), now_us())
     }
 }

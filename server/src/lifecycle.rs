@@ -1,0 +1,188 @@
+//! Looks after what is stored: keeps rollups fresh, drops what is too old.
+//!
+//! The work is the store's ([`Store::refresh`], [`Store::retain`]); here it is decided when, and up to which age.
+//! Every server of a database runs this; the store lets one of them work.
+
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock::Clock,
+    config::{Config, RetentionConfig, RollupConfig},
+    model::{DAY_US, Micros, now_us},
+    ops::metrics,
+    store::{Chunk, Dropped, Level, Lifecycle, Refresh, Refreshed, Retention, Store, StoreError},
+};
+
+/// Looks after one store. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Keeper(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    store: Arc<dyn Store>,
+    rollups: RollupConfig,
+    retention: RetentionConfig,
+    clock: Clock,
+    /// End of the last refresh.
+    refreshed_us: Mutex<Option<Micros>>,
+}
+
+impl Keeper {
+    /// Looks after `store` as `config` says.
+    pub fn new(store: Arc<dyn Store>, config: &Config) -> Self {
+        Self(Arc::new(Inner {
+            store,
+            rollups: config.rollups.clone(),
+            retention: config.retention.clone(),
+            clock: Clock::start(),
+            refreshed_us: Mutex::new(None),
+        }))
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.0.store
+    }
+
+    /// End of this server's last refresh.
+    pub fn refreshed_us(&self) -> Option<Micros> {
+        *self.0.refreshed_us.lock()
+    }
+
+    /// Closes what is due, and mends what is dirty: everywhere, or within a span of time.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::refresh`].
+    pub async fn refresh(&self, span_us: Option<(Micros, Micros)>) -> Result<Refreshed, StoreError> {
+        let began = std::time::Instant::now();
+        let close_before_us = self.present_us().saturating_sub(micros(self.0.rollups.close_after));
+        let refresh = Refresh { close_before_us: Level::QuarterHour.floor(close_before_us), span_us };
+        let refreshed = self.0.store.refresh(refresh).await?;
+        if !refreshed.elsewhere {
+            *self.0.refreshed_us.lock() = Some(now_us());
+            metrics::refreshed(began.elapsed(), refreshed.buckets, refreshed.dirty_hours);
+        }
+        Ok(refreshed)
+    }
+
+    /// Drops what is older than the configuration keeps, or with `dry_run` only tells what that is.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::retain`].
+    pub async fn retain(&self, dry_run: bool) -> Result<Vec<Dropped>, StoreError> {
+        let config = &self.0.retention;
+        let present_us = self.present_us();
+        let counted_us = present_us.min(newest(&self.0.store.chunks().await?));
+        let before = |age: Option<Duration>| age.map(|age| counted_us.saturating_sub(micros(age)));
+        let retention = Retention {
+            readings_us: before(config.readings),
+            milkings_us: before(config.milkings),
+            rollups_us: [config.rollup_15min, config.rollup_hourly, config.rollup_daily].map(before),
+            quarantine_us: before(config.quarantine),
+            quiet_since_us: present_us.saturating_sub(micros(config.quiet)),
+            dry_run,
+        };
+        let dropped = self.0.store.retain(retention).await?;
+        if !dry_run {
+            for part in &dropped {
+                tell(part);
+            }
+        }
+        Ok(dropped)
+    }
+
+    /// Runs until `stop`. A run under way is left where it is: the store is built to be killed.
+    pub async fn run(self, stop: CancellationToken) {
+        let work = async {
+            tokio::join!(self.keep_rollups(), self.keep_retention());
+        };
+        stop.run_until_cancelled(work).await;
+    }
+
+    async fn keep_rollups(&self) {
+        if !self.0.rollups.enabled {
+            return;
+        }
+        let mut ticks = interval(self.0.rollups.interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut failing = false;
+        loop {
+            ticks.tick().await;
+            let state = match self.refresh(None).await {
+                Ok(_) => self.0.store.lifecycle().await,
+                Err(error) => Err(error),
+            };
+            failing = report("aggregates were not refreshed", state.as_ref().map(drop), failing);
+            if let Ok(state) = state {
+                self.observe(&state);
+            }
+        }
+    }
+
+    async fn keep_retention(&self) {
+        let mut ticks = interval(self.0.retention.interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut failing = false;
+        loop {
+            ticks.tick().await;
+            failing = report("retention did not run", self.retain(false).await.as_ref().map(drop), failing);
+        }
+    }
+
+    fn observe(&self, state: &Lifecycle) {
+        let due_us = self.present_us().saturating_sub(micros(self.0.rollups.close_after));
+        let lag_us = state
+            .stored_before_us
+            .map_or(0, |stored| Level::QuarterHour.floor(due_us).saturating_sub(stored));
+        metrics::rollups(Duration::from_micros(u64::try_from(lag_us).unwrap_or(0)), state.dirty_hours);
+    }
+
+    /// The present, or what it was before the clock jumped ahead: nothing is dropped or closed for a jump.
+    fn present_us(&self) -> Micros {
+        self.0.clock.present().earliest_us
+    }
+}
+
+/// From when ages count at the latest: a day after the newest chunk. A clock that is wrong from the start drops
+/// nothing either.
+fn newest(chunks: &[Chunk]) -> Micros {
+    let ends = chunks.iter().map(|chunk| chunk.end_us);
+    ends.max().map_or(Micros::MAX, |end_us| end_us.saturating_add(DAY_US))
+}
+
+fn micros(duration: Duration) -> Micros {
+    Micros::try_from(duration.as_micros()).unwrap_or(Micros::MAX)
+}
+
+/// Logs the first of several failures in a row, and the end of them.
+fn report(what: &'static str, done: Result<(), impl std::fmt::Display>, failing: bool) -> bool {
+    match &done {
+        Err(error) if !failing => tracing::warn!(%error, "{what}; it is tried again"),
+        Err(error) => tracing::debug!(%error, "{what}"),
+        Ok(()) if failing => tracing::info!("works again after: {what}"),
+        Ok(()) => {}
+    }
+    done.is_err()
+}
+
+/// Every deletion is logged and counted.
+fn tell(part: &Dropped) {
+    let Dropped { table, start_us, end_us, rows, bytes, kept_because } = part;
+    let time = |us: Micros| chrono::DateTime::from_timestamp_micros(us).map(|time| time.to_rfc3339());
+    let (from, to) = (start_us.and_then(time), time(*end_us));
+    if kept_because.is_empty() {
+        tracing::info!(table, ?from, ?to, rows, bytes, "dropped by retention");
+        metrics::dropped(table, *bytes);
+    } else {
+        tracing::debug!(table, ?from, ?to, kept_because, "old, and kept for now");
+    }
+}
+
+#[cfg(test)]
+mod tests;
