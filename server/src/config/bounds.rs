@@ -165,21 +165,25 @@ fn durations(config: &Config, faults: &mut Faults) {
 
 /// A day must not be dropped while readings for it are accepted, nor a rollup while its readings are kept.
 fn ages(config: &Config, faults: &mut Faults) {
+    const LONGEST: Duration = DAY.saturating_mul(36_500);
     let retention = &config.retention;
-    let late = config.ingest.accepted_lateness + DAY;
-    let longest = 36_500 * DAY;
-    let rollups = retention.readings.unwrap_or(longest);
+    let late = (config.ingest.accepted_lateness + DAY, "ingest.accepted_lateness and a day");
+    let readings = (retention.readings.unwrap_or(LONGEST), "not younger than retention.readings");
     let checks = [
         ("retention.readings", retention.readings, late),
         ("retention.milkings", retention.milkings, late),
-        ("retention.rollup_15min", retention.rollup_15min, rollups),
-        ("retention.rollup_hourly", retention.rollup_hourly, rollups),
-        ("retention.rollup_daily", retention.rollup_daily, rollups),
-        ("retention.quarantine", retention.quarantine, DAY),
+        ("retention.rollup_15min", retention.rollup_15min, readings),
+        ("retention.rollup_hourly", retention.rollup_hourly, readings),
+        ("retention.rollup_daily", retention.rollup_daily, readings),
+        ("retention.quarantine", retention.quarantine, (DAY, "a day")),
     ];
-    for (key, value, lowest) in checks {
-        if let Some(value) = value {
-            faults.range(key, value, (lowest, longest), |age| format!("\"{}\"", duration::exact(age)));
+    for (key, value, (lowest, why)) in checks {
+        if let Some(value) = value
+            && (value < lowest || value > LONGEST)
+        {
+            let [value, lowest, highest] = [value, lowest, LONGEST].map(duration::exact);
+            let wanted = format_args!("must be \"{lowest}\" ({why}) to \"{highest}\", or \"off\"");
+            faults.add(key, format_args!("\"{value}\""), wanted);
         }
     }
 }
