@@ -74,6 +74,7 @@ fn retryable_reason(reason: Reason) -> bool {
         | Reason::StoreDown
         | Reason::Draining
         | Reason::Stalled
+        | Reason::TimedOut
         | Reason::Internal => true,
         Reason::BadMessage
         | Reason::UnsupportedVersion
@@ -82,6 +83,7 @@ fn retryable_reason(reason: Reason) -> bool {
         | Reason::Unauthenticated
         | Reason::PermissionDenied
         | Reason::BadRequest
+        | Reason::Unsupported
         | Reason::NotFound => false,
     }
 }

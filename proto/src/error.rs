@@ -60,6 +60,10 @@ reasons! {
     Stalled = "STALLED", DeadlineExceeded;
     /// A query's argument is out of bounds. Metadata: `field`.
     BadRequest = "BAD_REQUEST", InvalidArgument;
+    /// A query was not answered by its deadline: the caller's, or the server's own.
+    TimedOut = "TIMED_OUT", DeadlineExceeded;
+    /// The store of this server does not do that.
+    Unsupported = "UNSUPPORTED", FailedPrecondition;
     /// What was asked for does not exist.
     NotFound = "NOT_FOUND", NotFound;
     /// A bug. Metadata: `id`, to be found in the server's log.

@@ -69,6 +69,9 @@ pub enum Error {
         /// What was wrong, and the bound.
         message: String,
     },
+    /// The store of this server does not do that.
+    #[error("{0}")]
+    Unsupported(&'static str),
     /// Not there.
     #[error("{0}")]
     NotFound(String),

@@ -16,8 +16,12 @@ mod call;
 pub mod embedded;
 mod heard;
 mod lifecycle;
+mod lines;
+mod milk;
 mod order;
+mod origin;
 pub mod postgres;
+mod tally;
 
 pub use aggregate::{Bucket, BucketRange, Cut, Level, MilkBucket, MilkRange, Tag};
 pub use call::{Call, Step, Steps};
@@ -60,7 +64,8 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// The series that match, by number, after `filter.after` and at most `filter.limit` of them.
     async fn find_series(&self, filter: SeriesFilter) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError>;
 
-    /// The series of which a reading with `start_us <= time < end_us` carries `tag`, by number.
+    /// The series of which a reading with `start_us <= time < end_us` carries `tag`, by number; perhaps more, of
+    /// which one of these days does.
     async fn tagged_series(
         &self,
         tag: Tag,
@@ -237,6 +242,9 @@ pub enum StoreError {
     /// It cannot be reached or written at present; it may recover.
     #[error("{0}")]
     Unavailable(String, #[source] Option<Box<dyn std::error::Error + Send + Sync>>),
+    /// Nobody waits for the answer any more.
+    #[error("the deadline passed before the store had answered: ask for less, or allow more time")]
+    Deadline,
     /// It was closed.
     #[error("the store is closed")]
     Closed,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{DAY_US, Micros, SECOND_US, SeriesId};
+use crate::model::{DAY_US, Micros, Reading, SECOND_US, SeriesId};
 
 /// What time is cut into, always in UTC; days begin at midnight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -102,6 +102,16 @@ pub enum Tag {
     Animal(i32),
     /// A zone.
     Zone(i32),
+}
+
+impl Tag {
+    /// Whether a reading carries it.
+    pub fn is_on(self, reading: &Reading) -> bool {
+        match self {
+            Self::Animal(id) => reading.animal_id == Some(id),
+            Self::Zone(id) => reading.zone_id == Some(id),
+        }
+    }
 }
 
 /// Asks for buckets.

@@ -5,10 +5,11 @@
 //! beside it, each over a view of whole commits.
 
 use std::{
-    fmt, io,
+    fmt,
     path::{self, PathBuf},
     sync::Arc,
     thread,
+    time::Instant,
 };
 
 use async_trait::async_trait;
@@ -18,30 +19,43 @@ use tokio::sync::oneshot;
 use self::{
     engine::{Engine, View, panicked},
     format::Directory,
+    state::{Shared, State},
+    watch::Watch,
     writer::{Command, Reply, Writer},
 };
 use super::{
-    Activity, Bucket, BucketRange, Chunk, CommitGroup, Description, Device, Dropped, Feature, Lifecycle,
-    MilkBucket, MilkRange, MilkingRange, Outcome, QuarantineSpan, Refresh, Refreshed, Retention,
-    SeriesFilter, SeriesRange, Store, StoreError, Tag,
+    Activity, Bucket, BucketRange, Call, Chunk, CommitGroup, Description, Device, Dropped, Feature, Level,
+    Lifecycle, MilkBucket, MilkRange, MilkingRange, Outcome, QuarantineSpan, Refresh, Refreshed, Retention,
+    SeriesFilter, SeriesRange, Step, Store, StoreError, Tag,
 };
 use crate::config::Config;
 use crate::model::{Micros, Milking, ProducerId, ProducerRow, Quarantined, Reading, SeriesId, SeriesKey};
 
 mod block;
+mod buckets;
 mod catalogue;
 mod chunks;
 mod codec;
 mod commit;
 mod devices;
 mod engine;
+mod error;
 mod format;
 mod journal;
 mod keys;
+mod late;
 mod read;
+mod refresh;
+mod retain;
+mod rollup;
 mod rows;
 mod series;
+mod state;
+mod tags;
+mod watch;
 mod writer;
+
+pub use error::OpenError;
 
 /// How the embedded store is set up.
 #[derive(Clone, Debug)]
@@ -85,78 +99,13 @@ impl From<&Config> for EmbeddedConfig {
     }
 }
 
-/// Why a directory cannot be opened. Unless it says otherwise, nothing in it was touched.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process has it open.
-    #[error(
-        "{dir} is in use by another herdstream process: stop that one, or give this one a directory of its own"
-    )]
-    InUse {
-        /// The directory.
-        dir: PathBuf,
-    },
-    /// It holds something else.
-    #[error(
-        "{dir} holds '{entry}', which is not herdstream's: choose an empty directory, or one that does not exist"
-    )]
-    Foreign {
-        /// The directory.
-        dir: PathBuf,
-        /// What was found.
-        entry: String,
-    },
-    /// A later version wrote it.
-    #[error(
-        "{dir} has format {found}, and this version knows up to {known}: use the version that wrote it, or a later one"
-    )]
-    Newer {
-        /// The directory.
-        dir: PathBuf,
-        /// Its format.
-        found: u32,
-        /// Ours.
-        known: u32,
-    },
-    /// It is ours and cannot be read.
-    #[error("{dir} is damaged ({what}): restore it from a backup, or move it away to start empty")]
-    Damaged {
-        /// The directory.
-        dir: PathBuf,
-        /// What is wrong.
-        what: String,
-    },
-    /// It was removed, moved away, unmounted or replaced while it was open.
-    #[error(
-        "{dir} is no longer the directory that was opened: put that back, or restart to use what is there"
-    )]
-    Gone {
-        /// The directory.
-        dir: PathBuf,
-    },
-    /// The file system refused.
-    #[error("{dir} cannot be opened: check that it is a directory, can be written and has space")]
-    Io {
-        /// The directory.
-        dir: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The engine could not start.
-    #[error("{dir} cannot be opened")]
-    Engine {
-        /// The directory.
-        dir: PathBuf,
-        /// Why.
-        source: StoreError,
-    },
-}
-
 /// The embedded store; dropping it closes it.
 pub struct EmbeddedStore {
     shared: Arc<Shared>,
     writer: Mutex<Option<thread::JoinHandle<()>>>,
     commands: Mutex<Option<std::sync::mpsc::Sender<Command>>>,
+    /// Held by the one who refreshes or drops.
+    keeping: tokio::sync::Mutex<()>,
 }
 
 /// Packs readings of one series, in the order of their times and within 15 minutes, as a block; for the
@@ -170,23 +119,6 @@ pub fn pack_block(out: &mut Vec<u8>, run: &[&Reading]) {
 #[doc(hidden)]
 pub fn unpack_block(series: SeriesId, first_us: Micros, bytes: &[u8], out: &mut Vec<Reading>) -> bool {
     block::unpack(series, first_us, bytes, out).is_ok()
-}
-
-/// What the writer and the readers share.
-struct Shared {
-    config: EmbeddedConfig,
-    state: RwLock<State>,
-}
-
-enum State {
-    Open(Arc<Engine>),
-    /// Readable, but too little space is left to write.
-    Full(Arc<Engine>, String),
-    /// Being opened again, because of this.
-    Down(String),
-    /// What is on disk cannot be read; tried again from time to time.
-    Damaged(String),
-    Closed,
 }
 
 impl EmbeddedStore {
@@ -207,16 +139,8 @@ impl EmbeddedStore {
         let writer = Writer::new(shared.clone(), directory, engine).map_err(failed)?;
         let thread = thread::Builder::new().name("store".into()).spawn(move || writer.run(&received));
         let thread = thread.map_err(|source| OpenError::Io { dir: config.dir, source })?;
-        Ok(Self { shared, writer: Mutex::new(Some(thread)), commands: Mutex::new(Some(commands)) })
-    }
-
-    /// Drops the readings of a UTC day, counted from 1970; a day without readings is fine.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Unavailable`]: it may have been dropped, or is at the next start.
-    pub async fn drop_day(&self, day: i64) -> Result<(), StoreError> {
-        self.ask(|reply| Command::DropDay(day, reply)).await
+        let (writer, commands) = (Mutex::new(Some(thread)), Mutex::new(Some(commands)));
+        Ok(Self { shared, writer, commands, keeping: tokio::sync::Mutex::default() })
     }
 
     /// Has the writer do something, and waits for it.
@@ -230,20 +154,35 @@ impl EmbeddedStore {
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
-    /// Reads on a thread that may block.
+    /// Reads on a thread that may block; given up once nobody waits any more.
     async fn read<T: Send + 'static>(
         &self,
-        work: impl FnOnce(View<'_>) -> Result<T, StoreError> + Send + 'static,
+        what: impl fmt::Debug,
+        work: impl FnOnce(&View<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.with_engine(|engine| work(engine.view())).await
+        let call = Call::current();
+        let (answer, step) = self
+            .with_engine(call.deadline, move |engine, watch| {
+                let began = Instant::now();
+                let view = engine.watched(watch);
+                Ok((work(&view)?, (view.looked.describe(), began.elapsed())))
+            })
+            .await?;
+        if let Some(steps) = call.steps {
+            let (plan, took) = step;
+            steps.note(Step { statement: format!("{what:?}"), plan, took });
+        }
+        Ok(answer)
     }
 
     async fn with_engine<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Engine) -> Result<T, StoreError> + Send + 'static,
+        deadline: Option<Instant>,
+        work: impl FnOnce(&Engine, Watch) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let engine = self.shared.engine()?;
-        match tokio::task::spawn_blocking(move || work(&engine)).await {
+        let (watch, _waiting) = Watch::new(deadline);
+        match tokio::task::spawn_blocking(move || work(&engine, watch)).await {
             Ok(answer) => answer,
             Err(error) => Err(match error.try_into_panic() {
                 Ok(panic) => StoreError::Damaged(panicked(&*panic)),
@@ -252,11 +191,44 @@ impl EmbeddedStore {
         }
     }
 
+    /// Works beside the writer, and hands it what is to be changed.
+    async fn keep<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Engine, Watch, &dyn Fn(Command)) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let commands = self.commands.lock().clone().ok_or(StoreError::Closed)?;
+        // A writer that is gone drops the reply, which is what whoever waits for it notices.
+        self.with_engine(None, move |engine, watch| {
+            work(engine, watch, &|command| drop(commands.send(command)))
+        })
+        .await
+    }
+
+    async fn latest_of(&self, series: Vec<SeriesId>) -> Result<Vec<Reading>, StoreError> {
+        let call = Call::current();
+        let (began, count) = (Instant::now(), series.len());
+        let latest = self
+            .with_engine(call.deadline, move |engine, watch| read::latest(engine, watch, &series))
+            .await?;
+        if let Some(steps) = call.steps {
+            let (statement, plan) = (format!("latest of {count} series"), "newest hour first".to_owned());
+            steps.note(Step { statement, plan, took: began.elapsed() });
+        }
+        Ok(latest)
+    }
+
     /// Takes the writer's thread, after telling it to stop.
     fn stop(&self) -> Option<thread::JoinHandle<()>> {
         self.commands.lock().take();
         self.writer.lock().take()
     }
+}
+
+/// Sends a command, and waits for what becomes of it; not for asynchronous tasks.
+fn waited<T>(send: &dyn Fn(Command), command: impl FnOnce(Reply<T>) -> Command) -> Result<T, StoreError> {
+    let (reply, answer) = oneshot::channel();
+    send(command(reply));
+    answer.blocking_recv().map_err(|_| StoreError::Closed)?
 }
 
 impl Drop for EmbeddedStore {
@@ -271,61 +243,6 @@ impl Drop for EmbeddedStore {
 impl fmt::Debug for EmbeddedStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EmbeddedStore").field("config", &self.shared.config).finish_non_exhaustive()
-    }
-}
-
-impl Shared {
-    /// The engine, for reading.
-    fn engine(&self) -> Result<Arc<Engine>, StoreError> {
-        match &*self.state.read() {
-            State::Open(engine) | State::Full(engine, _) => Ok(engine.clone()),
-            other => Err(other.refusal()),
-        }
-    }
-
-    /// Lets go of the last state where nobody waits for it: an engine takes a while to close.
-    fn set_state(&self, state: State) {
-        drop(std::mem::replace(&mut *self.state.write(), state));
-    }
-
-    /// Notes how much space is left.
-    fn set_room(&self, engine: &Arc<Engine>, free_bytes: u64) {
-        let EmbeddedConfig { dir, min_free_bytes, .. } = &self.config;
-        let mut state = self.state.write();
-        match (&*state, free_bytes < *min_free_bytes) {
-            (State::Open(_), true) => {
-                let why = format!(
-                    "{} has {free_bytes} bytes free, and nothing is written below {min_free_bytes}: make space",
-                    dir.display(),
-                );
-                tracing::error!(reason = why, "the embedded store refuses writes");
-                *state = State::Full(engine.clone(), why);
-            }
-            (State::Full(..), false) => {
-                tracing::info!(free_bytes, "the embedded store takes writes again");
-                *state = State::Open(engine.clone());
-            }
-            _ => {}
-        }
-    }
-}
-
-impl State {
-    /// The state that an error leads to.
-    fn of(error: &StoreError) -> Self {
-        match error {
-            StoreError::Damaged(what) => Self::Damaged(what.clone()),
-            other => Self::Down(other.to_string()),
-        }
-    }
-
-    /// Why nothing is written now.
-    fn refusal(&self) -> StoreError {
-        match self {
-            Self::Full(_, why) | Self::Down(why) => StoreError::Unavailable(why.clone(), None),
-            Self::Damaged(what) => StoreError::Damaged(what.clone()),
-            Self::Open(_) | Self::Closed => StoreError::Closed,
-        }
     }
 }
 
@@ -349,7 +266,7 @@ impl Store for EmbeddedStore {
     }
 
     async fn producer(&self, id: ProducerId) -> Result<Option<ProducerRow>, StoreError> {
-        self.read(move |view| view.producer(id)).await
+        self.read(("producer", id), move |view| view.producer(id)).await
     }
 
     async fn quarantine(
@@ -358,24 +275,23 @@ impl Store for EmbeddedStore {
         span: QuarantineSpan,
         limit: usize,
     ) -> Result<Vec<Quarantined>, StoreError> {
-        self.read(move |view| view.quarantine(producer, span, limit)).await
+        self.read(("quarantine", producer, span), move |view| view.quarantine(producer, span, limit)).await
     }
 
     async fn find_series(&self, filter: SeriesFilter) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError> {
-        self.read(move |view| view.find_series(&filter)).await
+        self.read(filter.clone(), move |view| view.find_series(&filter)).await
     }
 
     async fn latest(&self, series: &[SeriesId]) -> Result<Vec<Reading>, StoreError> {
-        let series = series.to_vec();
-        self.with_engine(move |engine| read::latest(engine, &series)).await
+        self.latest_of(series.to_vec()).await
     }
 
     async fn range(&self, range: SeriesRange) -> Result<Vec<Reading>, StoreError> {
-        self.read(move |view| view.range(&range)).await
+        self.read(range, move |view| view.range(&range)).await
     }
 
     async fn milkings(&self, range: MilkingRange) -> Result<Vec<Milking>, StoreError> {
-        self.read(move |view| view.milkings(&range)).await
+        self.read(range, move |view| view.milkings(&range)).await
     }
 
     async fn devices(
@@ -384,7 +300,7 @@ impl Store for EmbeddedStore {
         after: Option<(i32, String)>,
         limit: usize,
     ) -> Result<Vec<Device>, StoreError> {
-        self.read(move |view| view.devices(farm_id, after.as_ref(), limit)).await
+        self.read(("devices", farm_id), move |view| view.devices(farm_id, after.as_ref(), limit)).await
     }
 
     async fn tagged_series(
@@ -393,43 +309,58 @@ impl Store for EmbeddedStore {
         start_us: Micros,
         end_us: Micros,
     ) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError> {
-        todo!("{tag:?} {start_us} {end_us}")
+        self.read((tag, start_us, end_us), move |view| view.tagged_series(tag, (start_us, end_us))).await
     }
 
     async fn buckets(&self, range: BucketRange) -> Result<Vec<(u32, Bucket)>, StoreError> {
-        todo!("{range:?}")
+        let what = (range.cut.clone(), range.tag, range.series.len());
+        self.read(what, move |view| view.buckets(&range)).await
     }
 
     async fn milk(&self, range: MilkRange) -> Result<Vec<MilkBucket>, StoreError> {
-        todo!("{range:?}")
+        self.read(range.clone(), move |view| view.milk(&range)).await
     }
 
     async fn device(&self, farm_id: i32, device_uid: &str) -> Result<Option<Device>, StoreError> {
-        todo!("{farm_id} {device_uid}")
+        let device_uid = device_uid.to_owned();
+        self.read((farm_id, device_uid.clone()), move |view| view.device(farm_id, &device_uid)).await
     }
 
     async fn lifecycle(&self) -> Result<Lifecycle, StoreError> {
-        Ok(Lifecycle::default())
+        self.read("lifecycle", |view| view.lifecycle()).await
     }
 
     async fn refresh(&self, refresh: Refresh) -> Result<Refreshed, StoreError> {
-        todo!("{refresh:?}")
+        let _alone = self.keeping.lock().await;
+        let close_before_us = Level::QuarterHour.floor(refresh.close_before_us);
+        self.ask(|reply| Command::CloseBefore(close_before_us, reply)).await?;
+        self.keep(move |engine, watch, send| {
+            let apply = |changes| waited(send, |reply| Command::Change(Box::new(changes), reply));
+            refresh::Refresh::new(engine, watch, &apply).run(refresh.span_us)
+        })
+        .await
     }
 
     async fn retain(&self, retention: Retention) -> Result<Vec<Dropped>, StoreError> {
-        todo!("{retention:?}")
+        let _alone = self.keeping.lock().await;
+        self.keep(move |engine, watch, send| {
+            let apply = |changes| waited(send, |reply| Command::Change(Box::new(changes), reply));
+            let drop_day = |day| waited(send, |reply| Command::DropDay(Box::new(day), reply));
+            retain::Run { engine, watch, retention, apply: &apply, drop_day: &drop_day }.run()
+        })
+        .await
     }
 
     async fn chunks(&self) -> Result<Vec<Chunk>, StoreError> {
-        todo!()
+        self.with_engine(None, |engine, _| engine.list_chunks()).await
     }
 
-    async fn compress(&self, before_us: Micros, dry_run: bool) -> Result<Option<Vec<Chunk>>, StoreError> {
-        todo!("{before_us} {dry_run}")
+    async fn compress(&self, _: Micros, _: bool) -> Result<Option<Vec<Chunk>>, StoreError> {
+        Ok(None)
     }
 
     async fn activity(&self, now_us: Micros) -> Result<Activity, StoreError> {
-        self.read(move |view| view.activity(now_us)).await
+        self.read("activity", move |view| view.activity(now_us)).await
     }
 
     async fn ready(&self) -> Result<(), StoreError> {

@@ -7,17 +7,6 @@ use super::{
 use crate::{model::DAY_US, store::StoreError};
 
 impl Engine {
-    /// Drops the readings and the activity counters of a UTC day, counted from 1970. For the writer only.
-    ///
-    /// A write into a deleted keyspace would vanish without an error: only the writer writes, and it asks
-    /// for a chunk anew in every commit. The tombstone has the next start finish what a crash interrupts.
-    pub(super) fn drop_day(&self, day: i64) -> Result<(), StoreError> {
-        let mut batch = self.batch(1);
-        batch.insert(self.rows(), keys::tombstone(day), []);
-        engine::write(batch, true)?;
-        self.finish_drop(day)
-    }
-
     /// Finishes what a crash interrupted.
     pub(super) fn finish_dropping(&self) -> Result<(), StoreError> {
         let mut days = Vec::new();
@@ -28,7 +17,11 @@ impl Engine {
         days.into_iter().try_for_each(|day| self.finish_drop(day))
     }
 
-    fn finish_drop(&self, day: i64) -> Result<(), StoreError> {
+    /// Drops the readings and the activity counters of a UTC day, counted from 1970, once its tombstone is on disk.
+    ///
+    /// A write into a deleted keyspace would vanish without an error: only the writer writes, and it asks
+    /// for a chunk anew in every commit.
+    pub(super) fn finish_drop(&self, day: i64) -> Result<(), StoreError> {
         self.delete_chunk(day)?;
         let first = day * (DAY_US / keys::MINUTE_US);
         let last = first + DAY_US / keys::MINUTE_US - 1;
@@ -37,6 +30,7 @@ impl Engine {
             batch.remove(self.rows(), key);
             Ok(true)
         })?;
+        batch.remove(self.rows(), keys::untagged(day));
         batch.remove(self.rows(), keys::tombstone(day));
         engine::write(batch, true)
     }

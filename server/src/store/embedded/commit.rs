@@ -5,11 +5,13 @@ use fjall::{Keyspace, OwnedWriteBatch};
 use super::{
     block, devices,
     engine::{Engine, View, undecodable},
-    keys::{self, BlockKey, HOUR_US},
+    keys::{self, BlockKey, HOUR_US, Kind},
+    late::{Late, Marks},
     rows,
+    tags::Noted,
 };
 use crate::{
-    model::{ProducerId, ProducerRow, Reading, SeriesId},
+    model::{ProducerId, ProducerRow, Quarantined, Reading, SeriesId, now_us},
     store::{
         CommitGroup, Outcome, ProducerCommit, StoreError,
         admission::Admission,
@@ -18,6 +20,8 @@ use crate::{
         order::{Minutes, sort},
     },
 };
+
+mod refusals;
 
 /// Ledger rows kept in memory, at most.
 const CACHED_PRODUCERS: usize = 100_000;
@@ -30,8 +34,10 @@ const ORDINAL_BITS: u32 = 16;
 
 /// Committed rows that every commit needs.
 pub(super) struct Committed {
+    pub(super) late: Late,
     ledger: Generations<ProducerId, ProducerRow>,
     minutes: Generations<i64, u64>,
+    noted: Noted,
 }
 
 /// A group turned into a batch, and what is true once that is written.
@@ -55,8 +61,9 @@ impl Draft {
 }
 
 impl Committed {
-    pub(super) fn new() -> Self {
-        Self { ledger: Generations::new(CACHED_PRODUCERS), minutes: Generations::new(CACHED_MINUTES) }
+    pub(super) fn new(late: Late) -> Self {
+        let (ledger, minutes) = (Generations::new(CACHED_PRODUCERS), Generations::new(CACHED_MINUTES));
+        Self { late, ledger, minutes, noted: Noted::default() }
     }
 
     /// Takes over what a written draft made true.
@@ -102,15 +109,27 @@ impl Committed {
             minutes: Vec::new(),
         };
         let mut readings = Vec::new();
-        let mut milkings = 0;
+        let mut milkings = Vec::new();
+        let mut marks = Marks::new(engine, number, now_us());
         for commit in &group.producers {
             if self.admit(&view, commit, &mut draft)? {
-                readings.extend(commit.batches.iter().flat_map(|batch| &batch.readings));
-                put_others(&mut draft.batch, engine.rows(), commit, number, &mut milkings);
+                let sound = refusals::Sound::of(commit, &self.late);
+                refusals::note(&mut draft, commit, &sound);
+                let refused = sound.refused.iter().chain(&commit.quarantined);
+                put_quarantine(&mut draft.batch, engine.rows(), commit.producer, refused);
+                readings.extend(sound.readings);
+                milkings.extend(sound.milkings);
+            }
+        }
+        for (index, milking) in milkings.into_iter().enumerate() {
+            let key = keys::milking(milking.farm_id, milking.time_us, number, index as u32);
+            draft.batch.insert(engine.rows(), key, rows::encode_milking(milking));
+            if self.late.is_closed(milking.time_us) {
+                marks.written(&mut draft.batch, Kind::Milking, milking.time_us);
             }
         }
         if !readings.is_empty() {
-            self.put_readings(&view, &mut draft, &readings, number)?;
+            self.put_readings(&view, &mut draft, &readings, &mut marks, number)?;
         }
         for (producer, row) in &draft.producers {
             draft.batch.insert(engine.rows(), keys::ledger(*producer), rows::encode_producer(row));
@@ -137,7 +156,12 @@ impl Committed {
         if row != before {
             draft.producers.push((commit.producer, row.clone()));
         }
-        draft.outcomes.push(if known { Outcome::Committed(row, Vec::new()) } else { Outcome::Fenced(row) });
+        draft.outcomes.push(match known {
+            // What an earlier attempt refused is in quarantine.
+            true if !writes => Outcome::Committed(row, refusals::of_before(view, commit)?),
+            true => Outcome::Committed(row, Vec::new()),
+            false => Outcome::Fenced(row),
+        });
         Ok(writes)
     }
 
@@ -159,6 +183,7 @@ impl Committed {
         view: &View<'_>,
         draft: &mut Draft,
         readings: &[&Reading],
+        marks: &mut Marks<'_>,
         number: u64,
     ) -> Result<(), StoreError> {
         let engine = view.engine;
@@ -199,6 +224,10 @@ impl Committed {
                     &mut other.insert((day, engine.chunk_or_create(day)?)).1
                 }
             };
+            if self.late.is_closed(key.first_us) {
+                marks.mark(&mut draft.batch, key.series, key.first_us);
+            }
+            self.noted.note(&mut draft.batch, chunk, day, run);
             packed.clear();
             block::pack(&mut packed, run);
             draft.batch.insert(chunk, key.encode(), &packed[..]);
@@ -219,22 +248,16 @@ impl Committed {
     }
 }
 
-/// Milkings and quarantine of a producer.
-fn put_others(
+/// What was refused of a producer.
+fn put_quarantine<'a>(
     batch: &mut OwnedWriteBatch,
     rows: &Keyspace,
-    commit: &ProducerCommit,
-    number: u64,
-    milkings: &mut u32,
+    producer: ProducerId,
+    refused: impl Iterator<Item = &'a Quarantined>,
 ) {
-    for milking in commit.batches.iter().flat_map(|batch| &batch.milkings) {
-        let key = keys::milking(milking.farm_id, milking.time_us, number, *milkings);
-        batch.insert(rows, key, rows::encode_milking(milking));
-        *milkings += 1;
-    }
-    for quarantined in &commit.quarantined {
+    for quarantined in refused {
         let rejection = &quarantined.rejection;
-        let key = keys::quarantine(commit.producer, rejection.offset, rejection.kind as u8, rejection.index);
+        let key = keys::quarantine(producer, rejection.offset, rejection.kind as u8, rejection.index);
         batch.insert(rows, key, rows::encode_quarantined(quarantined));
     }
 }

@@ -25,6 +25,7 @@ use super::{
     format, journal,
     keys::{self, Table},
     rows,
+    watch::{Looked, Watch},
 };
 use crate::{
     model::{SeriesId, SeriesKey},
@@ -34,6 +35,9 @@ use crate::{
 /// Name of the keyspace of everything small.
 const ROWS: &str = "rows";
 
+/// Name of the keyspace of rollups.
+const ROLLUPS: &str = "rollups";
+
 /// Rotation is ours ([`Engine::rotate`]): fjall's would count each keyspace for itself.
 const NEVER_ROTATE: u64 = u64::MAX / 2;
 
@@ -41,6 +45,7 @@ pub(super) struct Engine {
     pub(super) catalogue: Catalogue,
     pub(super) devices: Devices,
     rows: Keyspace,
+    rollups: Keyspace,
     /// Keyspaces of blocks, by day.
     chunks: RwLock<BTreeMap<i64, Keyspace>>,
     memtable_bytes: u64,
@@ -51,6 +56,10 @@ pub(super) struct Engine {
 pub(super) struct View<'a> {
     pub(super) engine: &'a Engine,
     snapshot: Snapshot,
+    /// Whether somebody still waits.
+    pub(super) watch: Watch,
+    /// What was looked at so far.
+    pub(super) looked: Looked,
 }
 
 impl Engine {
@@ -74,6 +83,8 @@ impl Engine {
             .open()
             .map_err(|error| failed("open the engine", error))?;
         let rows = db.keyspace(ROWS, row_options).map_err(|error| failed("open the rows", error))?;
+        let rollups =
+            db.keyspace(ROLLUPS, rollup_options).map_err(|error| failed("open the rollups", error))?;
         let names = db.list_keyspace_names();
         let days = names.iter().filter_map(|name| Some((name, keys::parse_chunk(name)?)));
         let mut chunks = BTreeMap::new();
@@ -86,11 +97,13 @@ impl Engine {
             catalogue: Catalogue::new(),
             devices: Devices::default(),
             rows,
+            rollups,
             chunks: RwLock::new(chunks),
             memtable_bytes: config.memtable_bytes,
             db,
         };
         engine.finish_dropping()?;
+        engine.list_untagged()?;
         engine.load()?;
         Ok(engine)
     }
@@ -118,7 +131,12 @@ impl Engine {
     }
 
     pub(super) fn view(&self) -> View<'_> {
-        View { engine: self, snapshot: self.db.snapshot() }
+        self.watched(Watch::default())
+    }
+
+    /// As [`Engine::view`], for a read that may be given up.
+    pub(super) fn watched(&self, watch: Watch) -> View<'_> {
+        View { engine: self, snapshot: self.db.snapshot(), watch, looked: Looked::default() }
     }
 
     /// An empty batch with room for so many rows.
@@ -128,6 +146,15 @@ impl Engine {
 
     pub(super) fn rows(&self) -> &Keyspace {
         &self.rows
+    }
+
+    pub(super) fn rollups(&self) -> &Keyspace {
+        &self.rollups
+    }
+
+    /// A row of rollups as it stands.
+    pub(super) fn rollup(&self, key: &[u8]) -> Result<Option<UserValue>, StoreError> {
+        self.rollups.get(key).map_err(|error| failed("read the rollups", error))
     }
 
     /// Days that have a chunk, in order.
@@ -176,7 +203,7 @@ impl Engine {
     /// Whether a commit now might wait inside fjall, where nothing could end the waiting.
     pub(super) fn is_behind(&self) -> bool {
         let chunks = self.chunks.read();
-        let mut keyspaces = chunks.values().chain([&self.rows]);
+        let mut keyspaces = chunks.values().chain([&self.rows, &self.rollups]);
         let mut sealed = 0;
         keyspaces.any(|keyspace| {
             sealed += keyspace.sealed_memtable_count();
@@ -187,7 +214,7 @@ impl Engine {
     /// Has the largest memtable written out if all of them together are above the bound.
     pub(super) fn rotate(&self) -> Result<(), StoreError> {
         let chunks = self.chunks.read();
-        let sizes = chunks.values().chain([&self.rows]).map(|keyspace| {
+        let sizes = chunks.values().chain([&self.rows, &self.rollups]).map(|keyspace| {
             // A reading's block takes about as much again in the skip list.
             (keyspace.tree.active_memtable().size(), keyspace)
         });
@@ -243,6 +270,18 @@ impl View<'_> {
         see: impl FnMut(&[u8], &[u8]) -> Result<bool, Undecodable>,
     ) -> Result<(), StoreError> {
         show(self.snapshot.range(&self.engine.rows, first..=last), see)
+    }
+
+    /// Likewise the rows of rollups.
+    pub(super) fn scan_rollups(
+        &self,
+        first: &[u8],
+        last: &[u8],
+        mut see: impl FnMut(&[u8], &[u8]) -> Result<(), Undecodable>,
+    ) -> Result<(), StoreError> {
+        show(self.snapshot.range(&self.engine.rollups, first..=last), |key, value| {
+            see(key, value).map(|()| true)
+        })
     }
 
     /// Blocks with a prefix in a chunk, in order.
@@ -309,6 +348,11 @@ pub(super) fn panicked(panic: &(dyn Any + Send)) -> String {
     let said = panic.downcast_ref::<&str>().copied();
     let said = said.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!("the storage engine gave up: {}", said.unwrap_or("no reason given"))
+}
+
+/// Values of one kind beside each other: worth compressing from the start.
+fn rollup_options() -> KeyspaceCreateOptions {
+    row_options().data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4))
 }
 
 fn row_options() -> KeyspaceCreateOptions {

@@ -12,7 +12,8 @@ use std::{
 use super::OpenError;
 
 const MAGIC: &str = "herdstream embedded store";
-const VERSION: u32 = 1;
+/// 2: rollups. Binaries of before would not mark what they write late.
+const VERSION: u32 = 2;
 
 const FORMAT_FILE: &str = "FORMAT";
 const NEW_FORMAT_FILE: &str = "FORMAT.new";
@@ -35,6 +36,8 @@ enum Format {
     Absent,
     /// The engine has not been created completely: nothing was ever committed.
     Creating,
+    /// Ready, in a format of before that is brought up to date.
+    Older,
     Ready,
 }
 
@@ -62,7 +65,7 @@ impl Directory {
         }
         // Now that it is ours alone: another process may have been creating it before.
         match inspect(dir)? {
-            Format::Ready => {}
+            Format::Ready | Format::Older => {}
             Format::Absent => write_format(dir, Format::Creating).map_err(failed)?,
             Format::Creating => match fs::remove_dir_all(dir.join(ENGINE_DIR)) {
                 Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(failed(source)),
@@ -99,7 +102,7 @@ impl Directory {
     /// Says that the engine exists from now on: one that is missing later is damage, not a beginning.
     pub(super) fn created(&self) -> Result<(), OpenError> {
         let failed = |source| OpenError::Io { dir: self.dir.clone(), source };
-        if inspect(&self.dir)? == Format::Creating {
+        if matches!(inspect(&self.dir)?, Format::Creating | Format::Older) {
             sync_dir(&self.engine()).and_then(|()| write_format(&self.dir, Format::Ready)).map_err(failed)?;
         }
         Ok(())
@@ -165,9 +168,11 @@ fn read_format(dir: &Path) -> Result<Format, OpenError> {
         return Err(OpenError::Newer { dir: dir.to_owned(), found, known: VERSION });
     }
     match (found, words.next()) {
-        (VERSION, Some("creating")) => Ok(Format::Creating),
-        (VERSION, None) if dir.join(ENGINE_DIR).is_dir() => Ok(Format::Ready),
-        (VERSION, None) => Err(damaged(format!("its directory {ENGINE_DIR} is missing"))),
+        (1..=VERSION, Some("creating")) => Ok(Format::Creating),
+        (1..=VERSION, None) if dir.join(ENGINE_DIR).is_dir() => {
+            Ok(if found == VERSION { Format::Ready } else { Format::Older })
+        }
+        (1..=VERSION, None) => Err(damaged(format!("its directory {ENGINE_DIR} is missing"))),
         _ => Err(unknown()),
     }
 }

@@ -31,10 +31,29 @@ pub(super) enum Table {
     Activity = 10,
     /// Day chunks that are being dropped.
     Tombstones = 11,
+    /// Hours of series that got readings after they were closed.
+    Dirty = 12,
+    /// Days of readings or milkings that retention dropped.
+    Dropped = 13,
+    /// When something was last written into a closed day of readings or milkings.
+    Written = 14,
+    /// Milk by animal of the days that were dropped.
+    MilkDays = 15,
+    /// Days from before readings were found by animal and zone.
+    Untagged = 16,
 }
 
 /// Number of the last commit.
 pub(super) const LAST_COMMIT: [u8; 2] = [Table::Meta as u8, 1];
+
+/// Up to where buckets are closed, and up to where they are kept.
+pub(super) const WATERMARKS: [u8; 2] = [Table::Meta as u8, 2];
+
+/// What was dropped of the rollups.
+pub(super) const ROLLUP_FLOORS: [u8; 2] = [Table::Meta as u8, 3];
+
+/// Says that days without tags are listed in [`Table::Untagged`].
+pub(super) const TAGS: [u8; 2] = [Table::Meta as u8, 4];
 
 /// Every key of a table.
 pub(super) fn table(table: Table) -> [u8; 1] {
@@ -303,6 +322,10 @@ pub(super) fn blocks_of_hour(hour: i64, series: SeriesId) -> [u8; 5] {
     let [a, b, c, d] = series.0.to_be_bytes();
     [hour.rem_euclid(24) as u8, a, b, c, d]
 }
+
+mod lifecycle;
+
+pub(super) use lifecycle::*;
 
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@ use super::{
     engine::{Engine, View, entry, undecodable},
     keys::{self, BlockKey, HOUR_US, MINUTE_US},
     rows,
+    watch::{Looked, Watch},
 };
 use crate::{
     model::{
@@ -22,10 +23,10 @@ use crate::{
 const ACTIVE_US: Micros = 300 * SECOND_US;
 
 /// The newest reading of each of `series` that has one, in their order.
-pub(super) fn latest(engine: &Engine, series: &[SeriesId]) -> Result<Vec<Reading>, StoreError> {
+pub(super) fn latest(engine: &Engine, watch: Watch, series: &[SeriesId]) -> Result<Vec<Reading>, StoreError> {
     // Asked first, then looked at: what is committed in between is found or was announced.
     let known: Vec<_> = series.iter().map(|&id| engine.catalogue.newest(id)).collect();
-    let view = engine.view();
+    let view = engine.watched(watch);
     let mut found = Vec::with_capacity(series.len());
     for (&id, known) in series.iter().zip(known) {
         let Some(known) = known else { continue };
@@ -83,7 +84,28 @@ impl View<'_> {
             Ok(true)
         })?;
         found.sort_unstable_by_key(|&(id, _)| id);
+        found.retain(|&(id, _)| filter.after.is_none_or(|after| id > after));
+        found.truncate(filter.limit.unwrap_or(usize::MAX));
         Ok(found)
+    }
+
+    pub(super) fn device(&self, farm_id: i32, device_uid: &str) -> Result<Option<Device>, StoreError> {
+        let Some(row) = self.get(keys::device(farm_id, device_uid))? else { return Ok(None) };
+        let (number, device_type) = rows::decode_device(&row).map_err(undecodable)?;
+        Ok(Some(self.with_status(farm_id, device_uid.to_owned(), number, device_type)))
+    }
+
+    /// A device with what was last heard of it.
+    fn with_status(&self, farm_id: i32, device_uid: String, number: u32, device_type: String) -> Device {
+        let status = self.engine.devices.get(number);
+        Device {
+            farm_id,
+            device_uid,
+            device_type,
+            last_seen_us: status.map(|status| status.last_seen_us),
+            battery_level: status.and_then(|status| Some(status.battery_level?.1)),
+            signal_strength: status.and_then(|status| Some(status.signal_strength?.1)),
+        }
     }
 
     pub(super) fn milkings(&self, range: &MilkingRange) -> Result<Vec<Milking>, StoreError> {
@@ -124,22 +146,13 @@ impl View<'_> {
         if let Some((farm, uid)) = after {
             first = first.max(keys::device(*farm, uid));
         }
-        let statuses = &self.engine.devices;
         self.scan_range(&first, &last, |key, value| {
             let (farm_id, device_uid) = keys::parse_device(key)?;
             if after.is_some_and(|(farm, uid)| (*farm, uid) == (farm_id, &device_uid)) {
                 return Ok(true);
             }
             let (number, device_type) = rows::decode_device(value)?;
-            let status = statuses.get(number);
-            found.push(Device {
-                farm_id,
-                device_uid,
-                device_type,
-                last_seen_us: status.map(|status| status.last_seen_us),
-                battery_level: status.and_then(|status| Some(status.battery_level?.1)),
-                signal_strength: status.and_then(|status| Some(status.signal_strength?.1)),
-            });
+            found.push(self.with_status(farm_id, device_uid, number, device_type));
             Ok(found.len() < limit)
         })?;
         Ok(found)
@@ -183,6 +196,7 @@ impl View<'_> {
             }
             let Some(chunk) = self.engine.chunk(day) else { continue };
             for hour in hours {
+                self.watch.check()?;
                 self.range_in_hour(&chunk, hour, range, &mut found)?;
                 if found.is_full() {
                     return Ok(found.readings);
@@ -200,6 +214,7 @@ impl View<'_> {
         range: &SeriesRange,
         found: &mut Found,
     ) -> Result<(), StoreError> {
+        Looked::add(&self.looked.hours, 1);
         let mut waiting = BinaryHeap::new();
         let mut unpacked = Vec::new();
         for guard in self.blocks(chunk, &keys::blocks_of_hour(hour, range.series)) {
@@ -218,9 +233,12 @@ impl View<'_> {
             if found.is_full() {
                 return Ok(());
             }
+            Looked::add(&self.looked.blocks, 1);
             block::unpack(key.series, key.first_us, &value, &mut unpacked).map_err(undecodable)?;
+            Looked::add(&self.looked.readings, unpacked.len() as u64);
             for (place, reading) in unpacked.drain(..).enumerate() {
-                if (range.start_us..range.end_us).contains(&reading.time_us) {
+                let asked_for = range.tag.is_none_or(|tag| tag.is_on(&reading));
+                if asked_for && (range.start_us..range.end_us).contains(&reading.time_us) {
                     waiting.push(Waiting { stamp: key.stamp, place, reading });
                 }
             }

@@ -6,7 +6,7 @@ use crate::{
         Content, Micros, Milking, Offset, ProducerRow, Quality, Quarantined, Reading, Rejection,
         RejectionCode, RejectionKind, SeriesId, SeriesKey, Totals, field_name,
     },
-    store::heard::Status,
+    store::{MilkBucket, heard::Status},
 };
 
 pub(super) fn encode_producer(row: &ProducerRow) -> Vec<u8> {
@@ -165,6 +165,39 @@ pub(super) fn decode_number(bytes: &[u8]) -> Result<u64, Undecodable> {
     let number = input.varint()?;
     input.finish()?;
     Ok(number)
+}
+
+/// Milk of one animal on one day.
+pub(super) fn encode_milk_day(milk: &MilkBucket) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64);
+    put_varint(&mut out, milk.milkings);
+    put_real(&mut out, milk.total_yield_kg);
+    for value in [milk.avg_conductivity, milk.avg_scc, milk.max_mastitis_risk, milk.avg_fat, milk.avg_protein]
+    {
+        put_optional(&mut out, value, put_real);
+    }
+    out
+}
+
+pub(super) fn decode_milk_day(
+    start_us: Micros,
+    animal_id: i32,
+    bytes: &[u8],
+) -> Result<MilkBucket, Undecodable> {
+    let mut input = Input(bytes);
+    let milk = MilkBucket {
+        start_us,
+        animal_id,
+        milkings: input.varint()?,
+        total_yield_kg: real(&mut input)?,
+        avg_conductivity: input.optional(real)?,
+        avg_scc: input.optional(real)?,
+        max_mastitis_risk: input.optional(real)?,
+        avg_fat: input.optional(real)?,
+        avg_protein: input.optional(real)?,
+    };
+    input.finish()?;
+    Ok(milk)
 }
 
 fn put_series(out: &mut Vec<u8>, series: &SeriesKey) {

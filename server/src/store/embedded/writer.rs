@@ -22,18 +22,28 @@ use super::{
     devices::Unwritten,
     engine::{self, Engine},
     format::Directory,
-    keys, series,
+    keys,
+    late::Late,
+    refresh::Changes,
+    retain::OldDay,
+    series,
 };
 use crate::{
-    model::{SeriesId, SeriesKey},
+    model::{Micros, SeriesId, SeriesKey},
     store::{CommitGroup, Outcome, StoreError},
 };
+
+mod changes;
 
 /// What the thread is asked to do.
 pub(super) enum Command {
     Commit(Arc<CommitGroup>, Reply<Vec<Outcome>>),
     Resolve(Vec<SeriesKey>, Reply<Vec<SeriesId>>),
-    DropDay(i64, Reply<()>),
+    /// Moves the watermark, unless it is further on.
+    CloseBefore(Micros, Reply<()>),
+    Change(Box<Changes>, Reply<()>),
+    /// Drops a day unless something was written into it; says whether it is gone.
+    DropDay(Box<OldDay>, Reply<bool>),
     Close(Reply<()>),
 }
 
@@ -116,7 +126,7 @@ impl Writer {
             directory,
             engine: None,
             gone: Weak::new(),
-            committed: Committed::new(),
+            committed: Committed::new(Late::default()),
             last_commit: 0,
             durable: 0,
             attempts: Vec::new(),
@@ -142,7 +152,11 @@ impl Writer {
             match commands.recv_timeout(wait) {
                 Ok(Command::Commit(group, reply)) => self.answer(reply, |writer| writer.commit(group)),
                 Ok(Command::Resolve(keys, reply)) => self.answer(reply, |writer| writer.resolve(keys)),
-                Ok(Command::DropDay(day, reply)) => self.answer(reply, |writer| writer.drop_day(day)),
+                Ok(Command::CloseBefore(time, reply)) => {
+                    self.answer(reply, |writer| writer.close_before(time))
+                }
+                Ok(Command::Change(changes, reply)) => self.answer(reply, |writer| writer.change(*changes)),
+                Ok(Command::DropDay(day, reply)) => self.answer(reply, |writer| writer.drop_day(&day)),
                 Ok(Command::Close(reply)) => break Some(reply),
                 Err(RecvTimeoutError::Disconnected) => break None,
                 Err(RecvTimeoutError::Timeout) => {}
@@ -232,12 +246,6 @@ impl Writer {
         Ok(ids)
     }
 
-    fn drop_day(&mut self, day: i64) -> Result<(), Failure> {
-        let engine = self.engine()?;
-        self.committed.forget_minutes();
-        Ok(engine.drop_day(day)?)
-    }
-
     /// The engine, unless it is down or must not be filled further.
     fn engine(&self) -> Result<Arc<Engine>, Failure> {
         match &*self.shared.state.read() {
@@ -308,7 +316,7 @@ impl Writer {
             attempt.committed |= attempt.number <= committed;
             attempt.committed
         });
-        self.committed = Committed::new();
+        self.committed = Committed::new(Late::read(&engine.view())?);
         self.unwritten = Unwritten::read(&engine)?;
         series::restore(&engine, &self.unsynced)?;
         let engine = Arc::new(engine);
