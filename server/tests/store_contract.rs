@@ -9,6 +9,7 @@
 )]
 
 mod store_contract {
+    pub(crate) mod aggregates;
     mod embedded;
     pub(crate) mod laws;
     mod model;

@@ -13,7 +13,7 @@ use herdstream_server::store::{
 };
 use tempfile::TempDir;
 
-use super::{laws::Fixture, model};
+use super::{aggregates, laws::Fixture, model};
 
 mod crash;
 mod days;
@@ -27,6 +27,16 @@ mod contract {
 #[test]
 fn random_histories_are_kept() {
     model::check(20, async || Embedded::new());
+}
+
+#[test]
+fn random_aggregates_are_true() {
+    aggregates::check(150, 25, async || Embedded::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_see_whole_commits_beside_ingest() {
+    aggregates::queries_see_whole_commits_beside_ingest(&mut Embedded::new()).await;
 }
 
 /// An embedded store in a directory of its own.

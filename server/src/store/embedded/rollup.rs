@@ -94,7 +94,10 @@ mod tests {
         ) {
             let day: Day = buckets.into_iter().map(|bucket| (bucket.start_us, bucket)).collect();
             let mut read = Day::new();
-            decode(level, -3, &encode(level, &day), |bucket| drop(read.insert(bucket.start_us, bucket))).unwrap();
+            decode(level, -3, &encode(level, &day), |bucket| {
+                let _ = read.insert(bucket.start_us, bucket);
+            })
+            .unwrap();
             prop_assert_eq!(read, day);
         }
 
