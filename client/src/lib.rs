@@ -2,7 +2,8 @@
 //!
 //! A [`Producer`] takes readings and milkings, batches them, keeps them (in memory, or in a disk
 //! spool that survives power cuts) until the server says they are durable, and gets them there
-//! exactly once through any number of reconnects. A [`QueryClient`] reads back what is stored.
+//! exactly once through any number of reconnects. A [`QueryClient`] reads back what is stored, a [`WriteClient`]
+//! stores single batches, an [`AdminClient`] looks after a server.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -24,10 +25,12 @@
 //! # }
 //! ```
 
+mod admin;
 mod backlog;
 mod backoff;
 mod batch;
 mod config;
+mod connection;
 mod counters;
 mod encode;
 mod error;
@@ -43,15 +46,19 @@ mod series;
 mod session;
 mod spool;
 mod spooler;
+mod write;
 
+pub use admin::AdminClient;
 pub use config::{ProducerConfig, Token, WhenFull};
+pub use connection::QueryConfig;
 pub use counters::Counters;
 pub use error::{CloseError, Error, FlushError, SendError, SendManyError, SendReason, SendSliceError};
 pub use event::{DisconnectReason, Event, EventStream};
 pub use herdstream_proto::v1;
 pub use item::{Item, Milking, Reading, Sendable};
 pub use producer::{CloseReport, Producer};
-pub use query::{QueryClient, QueryConfig};
+pub use query::QueryClient;
 pub use receipt::{Outcome, Receipt, ReceiptError, Rejection};
 pub use series::{SeriesKey, SeriesRef};
 pub use spool::{SpoolConfig, SpoolError};
+pub use write::WriteClient;

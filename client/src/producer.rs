@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::{
     backlog::{Backlog, Limits},
     config::ProducerConfig,
+    connection::bearer,
     counters::Counters,
     encode,
     error::{CloseError, Error, FlushError, SendError, SendManyError, SendReason, SendSliceError},
@@ -18,7 +19,6 @@ use crate::{
     item::Sendable,
     opening,
     outbox::{Outbox, deadline_after},
-    query::bearer,
     receipt::Receipt,
     series::{SeriesKey, SeriesRef},
     session::{self, Link},

@@ -1,5 +1,7 @@
 //! Reads back what is stored.
 
+mod aggregates;
+
 use std::time::Duration;
 
 use futures::{Stream, stream};
@@ -7,75 +9,21 @@ use herdstream_proto::v1::{
     self, ingest_service_client::IngestServiceClient, query_service_client::QueryServiceClient,
 };
 use tonic::{
-    Request, Response, Status,
     metadata::{Ascii, MetadataValue},
-    transport::{Channel, Endpoint},
+    transport::Channel,
 };
 
 use crate::{
-    config::{Token, check_endpoint, check_token},
+    connection::{Connection, MAX_ANSWER_BYTES, QueryConfig},
     error::Error,
 };
-
-/// Largest answer that is accepted. Pages stay below 3 MiB.
-const MAX_ANSWER_BYTES: usize = 16 << 20;
-
-/// Configuration of a [`QueryClient`].
-#[derive(Clone, Debug)]
-pub struct QueryConfig {
-    /// The server as a URL, `http://host:port`.
-    pub endpoint: String,
-    /// Sent as `authorization: Bearer …`; never logged. Default: none.
-    pub token: Option<Token>,
-    /// Bound on establishing a connection. Default 10 s.
-    pub connect_timeout: Duration,
-    /// Bound on every call. Default 30 s.
-    pub timeout: Duration,
-}
-
-impl QueryConfig {
-    /// Defaults for a server.
-    pub fn new(endpoint: impl Into<String>) -> Self {
-        Self {
-            endpoint: endpoint.into(),
-            token: None,
-            connect_timeout: Duration::from_secs(10),
-            timeout: Duration::from_secs(30),
-        }
-    }
-
-    /// Sends this bearer token.
-    #[must_use]
-    pub fn token(mut self, token: impl Into<Token>) -> Self {
-        self.token = Some(token.into());
-        self
-    }
-
-    /// Sets the bound on every call.
-    #[must_use]
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-}
-
-impl<T: Into<String>> From<T> for QueryConfig {
-    fn from(endpoint: T) -> Self {
-        Self::new(endpoint)
-    }
-}
 
 /// Asks a server what it holds. Cheap to clone; clones share one connection.
 ///
 /// Every call is bounded by [`QueryConfig::timeout`] and fails with an [`Error`] that says whether
 /// it [is retryable](Error::is_retryable).
 #[derive(Clone, Debug)]
-pub struct QueryClient {
-    channel: Channel,
-    endpoint: String,
-    token: Option<MetadataValue<Ascii>>,
-    timeout: Duration,
-}
+pub struct QueryClient(Connection);
 
 impl QueryClient {
     /// Connects to a server.
@@ -85,20 +33,7 @@ impl QueryClient {
     /// [`Error::Config`] for a wrong URL or token, [`Error::Connect`] and [`Error::Timeout`] when the
     /// server cannot be reached.
     pub async fn connect(config: impl Into<QueryConfig>) -> Result<Self, Error> {
-        let QueryConfig { endpoint, token, connect_timeout, timeout } = config.into();
-        check_endpoint(&endpoint)?;
-        check_token(token.as_ref())?;
-        let refused = |source| Error::Connect { endpoint: endpoint.clone(), source };
-        let server = Endpoint::from_shared(endpoint.clone())
-            .map_err(refused)?
-            .connect_timeout(connect_timeout)
-            .http2_keep_alive_interval(Duration::from_secs(30))
-            .tcp_nodelay(true);
-        let channel = tokio::time::timeout(connect_timeout, server.connect())
-            .await
-            .map_err(|_| Error::Timeout { endpoint: endpoint.clone(), timeout: connect_timeout })?
-            .map_err(refused)?;
-        Ok(Self { channel, token: token.as_ref().map(bearer).transpose()?, endpoint, timeout })
+        Connection::connect(config).await.map(Self)
     }
 
     /// The newest reading of each series of a device.
@@ -107,22 +42,24 @@ impl QueryClient {
     ///
     /// `NOT_FOUND` for an unknown device; see [`Error`] for the rest.
     pub async fn get_latest(&self, request: v1::GetLatestRequest) -> Result<Vec<v1::SeriesReadings>, Error> {
-        let answer = self.call(self.queries().get_latest(self.request(request))).await?;
+        let answer = self.0.call(self.queries().get_latest(self.0.request(request))).await?;
         Ok(answer.latest)
     }
 
-    /// One page of readings of one metric of a device in a range of time.
+    /// One page of one metric in a range of time: readings, or their statistics by 15 minutes, hour or day; of a
+    /// device, an animal, a zone or a farm.
     ///
     /// # Errors
     ///
     /// See [`Error`].
     pub async fn query_range(&self, request: v1::QueryRangeRequest) -> Result<v1::QueryRangeResponse, Error> {
-        self.call(self.queries().query_range(self.request(request))).await
+        self.0.call(self.queries().query_range(self.0.request(request))).await
     }
 
-    /// All readings of one metric of a device in a range of time: asks for page after page.
+    /// All readings of one metric in a range of time: asks for page after page.
     ///
-    /// Yields the readings of one series of one page at a time; ends after the first error.
+    /// Yields the readings of one series of one page at a time; ends after the first error. Buckets are not
+    /// among them: see [`QueryClient::query_buckets_all`].
     pub fn query_range_all(
         &self,
         request: v1::QueryRangeRequest,
@@ -146,7 +83,7 @@ impl QueryClient {
         &self,
         request: v1::QueryMilkingsRequest,
     ) -> Result<v1::QueryMilkingsResponse, Error> {
-        self.call(self.queries().query_milkings(self.request(request))).await
+        self.0.call(self.queries().query_milkings(self.0.request(request))).await
     }
 
     /// All milkings of a farm or of one animal in a range of time: asks for page after page.
@@ -176,7 +113,7 @@ impl QueryClient {
         &self,
         request: v1::ListDevicesRequest,
     ) -> Result<v1::ListDevicesResponse, Error> {
-        self.call(self.queries().list_devices(self.request(request))).await
+        self.0.call(self.queries().list_devices(self.0.request(request))).await
     }
 
     /// All devices with their state: asks for page after page.
@@ -203,8 +140,8 @@ impl QueryClient {
     ///
     /// See [`Error`].
     pub async fn get_ingestion_stats(&self) -> Result<v1::GetIngestionStatsResponse, Error> {
-        let request = self.request(v1::GetIngestionStatsRequest {});
-        self.call(self.queries().get_ingestion_stats(request)).await
+        let request = self.0.request(v1::GetIngestionStatsRequest {});
+        self.0.call(self.queries().get_ingestion_stats(request)).await
     }
 
     /// What answers: version, profile of the store and what that profile has.
@@ -213,8 +150,8 @@ impl QueryClient {
     ///
     /// See [`Error`].
     pub async fn get_server_info(&self) -> Result<v1::GetServerInfoResponse, Error> {
-        let request = self.request(v1::GetServerInfoRequest {});
-        self.call(self.queries().get_server_info(request)).await
+        let request = self.0.request(v1::GetServerInfoRequest {});
+        self.0.call(self.queries().get_server_info(request)).await
     }
 
     /// What the ledger knows about a producer.
@@ -227,7 +164,7 @@ impl QueryClient {
         producer_id: impl Into<String>,
     ) -> Result<v1::GetProducerResponse, Error> {
         let request = v1::GetProducerRequest { producer_id: producer_id.into() };
-        self.call(self.ingest().get_producer(self.request(request))).await
+        self.0.call(self.ingest().get_producer(self.0.request(request))).await
     }
 
     /// One page of what was refused of a producer, with the reasons.
@@ -239,7 +176,7 @@ impl QueryClient {
         &self,
         request: v1::ListRejectionsRequest,
     ) -> Result<v1::ListRejectionsResponse, Error> {
-        self.call(self.ingest().list_rejections(self.request(request))).await
+        self.0.call(self.ingest().list_rejections(self.0.request(request))).await
     }
 
     /// All that was refused of a producer, with the reasons: asks for page after page.
@@ -267,50 +204,20 @@ impl QueryClient {
         token: Option<MetadataValue<Ascii>>,
         timeout: Duration,
     ) -> Self {
-        Self { channel, endpoint, token, timeout }
+        Self(Connection { channel, endpoint, token, timeout })
     }
 
     fn queries(&self) -> QueryServiceClient<Channel> {
-        QueryServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
+        QueryServiceClient::new(self.0.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 
     fn ingest(&self) -> IngestServiceClient<Channel> {
-        IngestServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
-    }
-
-    fn request<T>(&self, message: T) -> Request<T> {
-        let mut request = Request::new(message);
-        authorize(&mut request, self.token.as_ref());
-        request.set_timeout(self.timeout);
-        request
-    }
-
-    async fn call<T>(&self, call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Error> {
-        let answer = tokio::time::timeout(self.timeout, call)
-            .await
-            .map_err(|_| Error::Timeout { endpoint: self.endpoint.clone(), timeout: self.timeout })?;
-        Ok(answer?.into_inner())
-    }
-}
-
-/// The header value that carries a token.
-pub(crate) fn bearer(token: &Token) -> Result<MetadataValue<Ascii>, Error> {
-    check_token(Some(token))?;
-    let mut value = MetadataValue::try_from(format!("Bearer {}", token.expose()))
-        .map_err(|_| Error::Config("token: no header can carry it".into()))?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
-/// Adds a token to a request.
-pub(crate) fn authorize<T>(request: &mut Request<T>, token: Option<&MetadataValue<Ascii>>) {
-    if let Some(token) = token {
-        request.metadata_mut().insert("authorization", token.clone());
+        IngestServiceClient::new(self.0.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 }
 
 /// Follows page tokens until the last page or the first error.
-fn pages<T, F, Fut>(first: String, page: F) -> impl Stream<Item = Result<T, Error>> + Send
+pub(crate) fn pages<T, F, Fut>(first: String, page: F) -> impl Stream<Item = Result<T, Error>> + Send
 where
     T: Send + 'static,
     F: Fn(String) -> Fut + Send + 'static,

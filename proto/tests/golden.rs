@@ -88,6 +88,19 @@ fn through_generated_types(message: &str, bytes: &[u8]) -> Option<Vec<u8>> {
         QueryMilkingsRequest QueryMilkingsResponse ListDevicesRequest ListDevicesResponse Device
         GetIngestionStatsRequest GetIngestionStatsResponse
         GetServerInfoRequest GetServerInfoResponse Feature
+        AnimalMetric BatchQueryRangeRequest BatchQueryRangeResponse
+        Bucket Chunk CompressChunksRequest
+        CompressChunksResponse Dropped ExplainQueryRequest
+        ExplainQueryResponse ExplainStep FarmDay
+        GetAnimalMetricsRequest GetAnimalMetricsResponse GetDeviceStatusRequest
+        GetDeviceStatusResponse GetFarmDailySummaryRequest GetFarmDailySummaryResponse
+        GetLifecycleRequest GetLifecycleResponse GetMilkProductionDailyRequest
+        GetMilkProductionDailyResponse ListChunksRequest ListChunksResponse
+        ListSeriesRequest ListSeriesResponse MilkDay
+        RefreshRollupsRequest RefreshRollupsResponse RollupLevel
+        RunRetentionRequest RunRetentionResponse SeriesBuckets
+        StreamRangeRequest StreamRangeResponse WatchReadingsRequest
+        WatchReadingsResponse
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     config::{Config, RetentionConfig, RollupConfig},
     model::{DAY_US, Micros, now_us},
     ops::metrics,
-    store::{Chunk, Dropped, Level, Lifecycle, Refresh, Refreshed, Retention, Store, StoreError},
+    store::{Chunk, Dropped, Level, Refresh, Refreshed, Retention, Store, StoreError},
 };
 
 /// Looks after one store. Cheap to clone.
@@ -114,14 +114,11 @@ impl Keeper {
         let mut failing = false;
         loop {
             ticks.tick().await;
-            let state = match self.refresh(None).await {
-                Ok(_) => self.0.store.lifecycle().await,
+            let done = match self.refresh(None).await {
+                Ok(_) => self.observe().await,
                 Err(error) => Err(error),
             };
-            failing = report("aggregates were not refreshed", state.as_ref().map(drop), failing);
-            if let Ok(state) = state {
-                self.observe(&state);
-            }
+            failing = report("aggregates were not refreshed", done, failing);
         }
     }
 
@@ -135,12 +132,15 @@ impl Keeper {
         }
     }
 
-    fn observe(&self, state: &Lifecycle) {
+    async fn observe(&self) -> Result<(), StoreError> {
+        let state = self.0.store.lifecycle().await?;
         let due_us = self.present_us().saturating_sub(micros(self.0.rollups.close_after));
         let lag_us = state
             .stored_before_us
             .map_or(0, |stored| Level::QuarterHour.floor(due_us).saturating_sub(stored));
-        metrics::rollups(Duration::from_micros(u64::try_from(lag_us).unwrap_or(0)), state.dirty_hours);
+        let dirty_hours = self.0.store.dirty_hours().await?;
+        metrics::rollups(Duration::from_micros(u64::try_from(lag_us).unwrap_or(0)), dirty_hours);
+        Ok(())
     }
 
     /// The present, or what it was before the clock jumped ahead: nothing is dropped or closed for a jump.

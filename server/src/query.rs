@@ -1,17 +1,34 @@
 //! Bounded reads of what is stored.
 
+mod aggregate;
+mod animal;
+mod days;
 mod devices;
 mod latest;
+mod milk;
 mod milkings;
 mod page;
 mod range;
+mod readings;
 pub mod rejections;
+mod scope;
+mod series;
+mod stream;
+mod summary;
+mod watch;
 
-pub use devices::{DeviceStatus, DevicesQuery, list_devices};
+pub use animal::{AnimalMetric, AnimalQuery, animal_metrics};
+pub use devices::{DeviceStatus, DevicesQuery, device_status, list_devices};
 pub use latest::{LatestQuery, latest};
+pub use milk::{MilkDay, MilkQuery, milk_days};
 pub use milkings::{MilkingsQuery, milkings};
 pub use page::Page;
-pub use range::{RangeQuery, range};
+pub use range::{RangeData, RangePage, RangeQuery, Resolution, Statistic, range};
+pub use scope::Scope;
+pub use series::{SeriesQuery, list_series};
+pub use stream::{StreamQuery, stream};
+pub use summary::{FarmDay, SummaryQuery, farm_summary};
+pub use watch::{WatchQuery, watch};
 
 use std::collections::BTreeSet;
 
@@ -52,6 +69,11 @@ fn farm(farm_id: i32) -> Result<Option<i32>, Error> {
         1.. => Ok(Some(farm_id)),
         _ => Err(Error::BadRequest { field: "farm_id", message: format!("{farm_id} is below 0") }),
     }
+}
+
+/// 1 or more.
+fn positive(field: &'static str, id: i32) -> Result<(), Error> {
+    if id >= 1 { Ok(()) } else { Err(Error::BadRequest { field, message: format!("{id} is below 1") }) }
 }
 
 fn page_size(asked: u32, default: usize, max: usize) -> Result<usize, Error> {

@@ -165,10 +165,6 @@ impl Server {
         let pulse = tokio::spawn(Pulse::new(ingest.clone(), health, board.clone()).run());
         let stop = CancellationToken::new();
         let http = http.map(|listener| tokio::spawn(http::serve(listener, board, stop.clone())));
-        let keeper = Keeper::new(Arc::clone(&store), &config);
-        let keeping = tokio::spawn(keeper.clone().run(stop.clone()));
-
-        let gateways = Arc::new(Gateways::new(&config.auth));
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(herdstream_proto::FILE_DESCRIPTOR_SET)
@@ -176,6 +172,24 @@ impl Server {
                 // So that clients can show the details of an error.
                 .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         };
+        let keeper = Keeper::new(Arc::clone(&store), &config);
+        let keeping = tokio::spawn(keeper.clone().run(stop.clone()));
+        let admin = match admin {
+            Some(listener) => {
+                let admin = tonic::transport::Server::builder()
+                    .add_service(reflection().build_v1()?)
+                    .add_service(reflection().build_v1alpha()?)
+                    .add_service(wire::admin_service(keeper))
+                    .serve_with_incoming_shutdown(
+                        TcpIncoming::from(listener),
+                        stop.clone().cancelled_owned(),
+                    );
+                Some(tokio::spawn(admin))
+            }
+            None => None,
+        };
+
+        let gateways = Arc::new(Gateways::new(&config.auth));
         let grpc = tonic::transport::Server::builder()
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -190,7 +204,13 @@ impl Server {
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?)
             .add_service(wire::ingest_service(ingest.clone(), Arc::clone(&gateways)))
-            .add_service(wire::query_service(Arc::clone(&store), ingest.clone(), gateways))
+            .add_service(wire::query_service(
+                Arc::clone(&store),
+                ingest.clone(),
+                gateways,
+                config.query.clone(),
+                stop.clone(),
+            ))
             .serve_with_incoming_shutdown(
                 Incoming::new(
                     TcpIncoming::from(grpc)
@@ -218,6 +238,9 @@ impl Server {
         keeping.abort();
         if let Some(http) = http {
             http.abort();
+        }
+        if let Some(admin) = admin {
+            admin.abort();
         }
         if tokio::time::timeout(CLOSE, store.close()).await.is_err() {
             tracing::warn!(after = ?CLOSE, "the store did not close: what was acknowledged is on disk all the same");

@@ -104,8 +104,11 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Readings by recency, as of `now_us`.
     async fn activity(&self, now_us: Micros) -> Result<Activity, StoreError>;
 
-    /// How far buckets are closed and kept.
+    /// How far buckets are closed and kept; cheap enough for every query.
     async fn lifecycle(&self) -> Result<Lifecycle, StoreError>;
+
+    /// How many hours of series are dirty.
+    async fn dirty_hours(&self) -> Result<u64, StoreError>;
 
     /// Closes buckets and computes what is closed or dirty; may take long, may be dropped half way, and may run
     /// on several servers: one of them does it.

@@ -1,26 +1,33 @@
 //! The gRPC surface: services, authentication, conversion, admission of messages, statuses. The only
 //! code that knows tonic and prost.
 
+mod admin_service;
 mod auth;
 mod convert;
+mod deadline;
 mod incoming;
 mod ingest_service;
 mod metered_body;
 mod query_service;
+mod questions;
 mod status;
 mod stream;
+mod streams;
 
 use std::sync::Arc;
 
 use herdstream_proto::v1::{
-    ingest_service_server::IngestServiceServer, query_service_server::QueryServiceServer,
+    admin_service_server::AdminServiceServer, ingest_service_server::IngestServiceServer,
+    query_service_server::QueryServiceServer,
 };
 
 pub use auth::Gateways;
 pub use incoming::Incoming;
 pub use metered_body::MeterLayer;
 
-use crate::{ingest::Ingest, store::Store};
+use tokio_util::sync::CancellationToken;
+
+use crate::{config::QueryConfig, ingest::Ingest, lifecycle::Keeper, store::Store};
 
 /// Largest request of a query, in bytes.
 const MAX_QUERY_BYTES: usize = 64 << 10;
@@ -35,13 +42,19 @@ pub fn ingest_service(
         .max_decoding_message_size(herdstream_proto::limits::MAX_MESSAGE_BYTES)
 }
 
-/// The query service over `store` and what `ingest` holds back.
+/// The query service over `store` and what `ingest` holds back; its streams end with `stop`.
 pub fn query_service(
     store: Arc<dyn Store>,
     ingest: Ingest,
     gateways: Arc<Gateways>,
+    config: QueryConfig,
+    stop: CancellationToken,
 ) -> QueryServiceServer<query_service::QueryGrpc> {
-    let places = tokio::sync::Semaphore::new(query_service::CONCURRENT);
-    QueryServiceServer::new(query_service::QueryGrpc { store, ingest, gateways, places })
+    QueryServiceServer::new(query_service::QueryGrpc::new(store, ingest, gateways, config, stop))
         .max_decoding_message_size(MAX_QUERY_BYTES)
+}
+
+/// The administration of what `keeper` looks after: for callers on this machine.
+pub fn admin_service(keeper: Keeper) -> AdminServiceServer<admin_service::AdminGrpc> {
+    AdminServiceServer::new(admin_service::AdminGrpc { keeper }).max_decoding_message_size(MAX_QUERY_BYTES)
 }

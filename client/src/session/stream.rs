@@ -24,9 +24,9 @@ use super::{
 };
 use crate::{
     backlog::{Next, Violation},
+    connection::authorize,
     event::Event,
     outbox::{Outbox, now_us},
-    query::authorize,
     recall,
 };
 

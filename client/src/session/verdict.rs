@@ -116,7 +116,9 @@ fn judge_status(status: &Status, instance_id: &str) -> Verdict {
         Reason::Draining => Verdict::new(R::Draining, told()),
         Reason::Unauthenticated | Reason::PermissionDenied => Verdict::new(R::Unauthorized, Pause::Slow),
         Reason::Stalled => Verdict::new(R::Timeout, told()),
-        Reason::BadRequest | Reason::NotFound | Reason::Internal => Verdict::new(R::Broken, told()),
+        Reason::BadRequest | Reason::NotFound | Reason::TimedOut | Reason::Unsupported | Reason::Internal => {
+            Verdict::new(R::Broken, told())
+        }
     }
 }
 

@@ -33,6 +33,8 @@ const REFUSED_BYTES: usize = 512;
 /// A batch whose series are registered.
 pub(super) struct Content {
     pub(super) offset: Offset,
+    /// History, which may be of any age.
+    pub(super) backfill: bool,
     pub(super) refused: Vec<RefusedSeries>,
     pub(super) readings: Vec<IncomingReading>,
     pub(super) milkings: Vec<Milking>,
@@ -84,7 +86,7 @@ impl RowMaker {
         permit: MessagePermit,
         batch_bytes: u64,
     ) -> Result<Entry, Error> {
-        let Content { offset, refused, readings, milkings } = content;
+        let Content { offset, backfill, refused, readings, milkings } = content;
         let count = readings.len() + milkings.len();
         // Taken as if everything were refused, and given back in part: so whoever holds some never waits.
         let mut rows_permit = ingest.0.rows.clone().acquire(count * REFUSED_BYTES).await;
@@ -92,6 +94,7 @@ impl RowMaker {
         let received_us = now_us();
         let Present { earliest_us, latest_us } = ingest.0.clock.present();
         let window = ingest.0.validator.window(earliest_us, latest_us);
+        let window = if backfill { window.for_backfill() } else { window };
         let mut quarantine = Quarantine { offset, received_us, records: Vec::new() };
         let mut rows = Vec::with_capacity(readings.len());
         for (index, reading) in (0..).zip(readings) {

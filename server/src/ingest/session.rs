@@ -146,7 +146,7 @@ impl Session {
             let duplicate = (readings.len() + milkings.len()) as u64;
             self.entry(Totals { duplicate, ..Totals::default() }, batch_bytes, permit)
         } else {
-            let content = Content { offset, refused, readings, milkings };
+            let content = Content { offset, backfill: false, refused, readings, milkings };
             let entry = self.rows.entry(&self.ingest, content, permit, batch_bytes).await;
             let entry = entry.map_err(|error| at_offset(error, offset))?;
             self.expected += 1;

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Micros, RejectionCode};
+use crate::model::{Micros, RejectionCode, SECOND_US};
 
 mod milking;
 mod reading;
@@ -16,6 +16,9 @@ pub use milking::check_milking;
 pub use reading::check_reading;
 pub use series::{ValueRange, check_series, value_range};
 pub use text::quote;
+
+/// 1900-01-01: nothing is older, not even history.
+const OLDEST_US: Micros = -2_208_988_800 * SECOND_US;
 
 /// What is wrong with a reading, a milking or a series.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +61,14 @@ impl Validator {
     }
 }
 
+impl TimeWindow {
+    /// The same for history: back to 1900.
+    #[must_use]
+    pub fn for_backfill(self) -> Self {
+        Self { oldest_us: OLDEST_US, ..self }
+    }
+}
+
 /// Times accepted at one moment, bounds included.
 #[derive(Clone, Copy, Debug)]
 pub struct TimeWindow {
@@ -85,6 +96,10 @@ impl TimeWindow {
             let bound = Duration::from_micros(self.validator.ahead_us.unsigned_abs());
             let message = format!("{time_us} is more than {bound:?} ahead of the server: check the clock");
             return Fault::new(RejectionCode::TimeInFuture, field, message);
+        }
+        if self.oldest_us == OLDEST_US {
+            let message = format!("{time_us} is before 1900: check the clock, or the unit of the time");
+            return Fault::new(RejectionCode::TooLate, field, message);
         }
         let days = self.validator.lateness_us / crate::model::DAY_US;
         let message = format!("{time_us} is older than the {days} days that are accepted: import it instead");

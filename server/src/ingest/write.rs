@@ -59,6 +59,7 @@ pub(super) struct WriteReply {
 
 impl Ingest {
     /// Stores one batch and answers when it is durable: exactly once with a session, else at least once.
+    /// With `backfill` it is history, which may be of any age.
     ///
     /// # Errors
     ///
@@ -69,6 +70,7 @@ impl Ingest {
         caller: &Caller,
         session: Option<WriteSession>,
         mut batch: IncomingBatch,
+        backfill: bool,
         permit: MessagePermit,
     ) -> Result<WriteOutcome, Error> {
         self.0.writes.check()?;
@@ -91,8 +93,12 @@ impl Ingest {
         let rows = batch.len() as u64;
         stamp(&mut batch);
         let mut maker = RowMaker::new(self);
-        let refused = maker.define(self, batch.series).await.map_err(|error| at_offset(error, offset))?;
-        let content = Content { offset, refused, readings: batch.readings, milkings: batch.milkings };
+        let refused = maker
+            .define(self, std::mem::take(&mut batch.series))
+            .await
+            .map_err(|error| at_offset(error, offset))?;
+        let IncomingBatch { readings, milkings, .. } = batch;
+        let content = Content { offset, backfill, refused, readings, milkings };
         let entry = maker.entry(self, content, permit, 0).await.map_err(|error| at_offset(error, offset))?;
         let producer = session.as_ref().map_or_else(Uuid::now_v7, |session| session.producer);
         let (reply, answer) = tokio::sync::oneshot::channel();

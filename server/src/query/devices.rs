@@ -1,4 +1,6 @@
-use super::{Page, farm, page::forged, page_size};
+use std::collections::BTreeSet;
+
+use super::{Page, check_name, device_series, farm, page::forged, page_size};
 use crate::{
     error::Error,
     model::{Micros, SECOND_US},
@@ -63,4 +65,20 @@ pub async fn list_devices(store: &dyn Store, query: DevicesQuery) -> Result<Page
     let next_token =
         items.last().map_or(String::new(), |last| format!("{}:{}", last.farm_id, last.device_uid));
     Ok(Page { items, next_token })
+}
+
+/// A device on each farm that knows one of this name, by farm.
+///
+/// # Errors
+///
+/// [`Error::NotFound`] for an unknown device, [`Error::BadRequest`] for what is out of bounds.
+pub async fn device_status(store: &dyn Store, farm_id: i32, device_uid: &str) -> Result<Vec<Device>, Error> {
+    check_name("device_uid", device_uid)?;
+    let series = device_series(store, farm(farm_id)?, device_uid, ("metric_names", &[])).await?;
+    let farms: BTreeSet<i32> = series.into_iter().map(|(_, key)| key.farm_id).collect();
+    let mut devices = Vec::with_capacity(farms.len());
+    for farm_id in farms {
+        devices.extend(store.device(farm_id, device_uid).await?);
+    }
+    Ok(devices)
 }

@@ -1,23 +1,26 @@
-use super::{PAGE_BYTES, Page, check_name, check_time, device_series, farm, page::Token, page_size};
+//! Ranges of time: as readings, or cut into buckets.
+
+use chrono_tz::Tz;
+
+use super::{
+    PAGE_BYTES, aggregate, check_name, check_time, days, page_size,
+    readings::{self, MAX_READINGS, Page},
+    scope::{Scope, Subject},
+};
 use crate::{
     error::Error,
     model::{Micros, Reading, SeriesKey},
-    store::{SeriesRange, Store},
+    store::{Bucket, Cut, Level, Lifecycle, SeriesRange, Store},
 };
 
-/// Encoded bytes of a reading without texts, at most.
-const READING_BYTES: usize = 56;
+/// Series that are looked at to see whether their readings fit into a number of points.
+const MAX_SERIES_OF_POINTS: usize = 100;
 
-/// Encoded bytes of a series and its frame in the answer, at most: 192 characters and change.
-const SERIES_BYTES: usize = 1024;
-
-/// Asks for the readings of one metric of a device.
-#[derive(Clone, Debug)]
+/// Asks for one metric in a range of time.
+#[derive(Clone, Debug, Default)]
 pub struct RangeQuery {
-    /// The device.
-    pub device_uid: String,
-    /// Its farm; 0: any.
-    pub farm_id: i32,
+    /// What about.
+    pub scope: Scope,
     /// The metric.
     pub metric_name: String,
     /// Inclusive.
@@ -28,69 +31,228 @@ pub struct RangeQuery {
     pub page_size: u32,
     /// Empty: the first page.
     pub page_token: String,
+    /// How time is cut.
+    pub resolution: Resolution,
+    /// What is to be told of a bucket; empty: [`Statistic::DEFAULT`].
+    pub statistics: Vec<Statistic>,
+    /// Of days; empty: UTC.
+    pub time_zone: String,
+    /// With [`Resolution::Auto`]; at most 50 000; 0: 1000.
+    pub max_points: u32,
+    /// Answers that share one message with this one, itself aside.
+    pub beside: usize,
 }
 
-/// Readings series by series, each by time.
+/// What time is cut into.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Resolution {
+    /// Not cut: readings.
+    #[default]
+    Raw,
+    /// Buckets of a level.
+    Level(Level),
+    /// The finest that is kept and gives no more points than asked for.
+    Auto,
+}
+
+/// What is told of a bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names of the contract")]
+pub enum Statistic {
+    Count,
+    Sum,
+    Avg,
+    Min,
+    Max,
+    Stddev,
+    Median,
+    P95,
+    ValidCount,
+    ErrorCount,
+}
+
+impl Statistic {
+    /// What is told unless something else is asked for.
+    pub const DEFAULT: [Self; 4] = [Self::Count, Self::Avg, Self::Min, Self::Max];
+}
+
+/// Part of a range.
+#[derive(Debug)]
+pub struct RangePage {
+    /// What it holds.
+    pub data: RangeData,
+    /// To be sent back for the next part; empty: that was all.
+    pub next_token: String,
+    /// How time was cut; never [`Resolution::Auto`].
+    pub resolution: Resolution,
+    /// What lies before is no longer kept.
+    pub kept_from_us: Option<Micros>,
+}
+
+/// What a part of a range holds.
+#[derive(Debug)]
+pub enum RangeData {
+    /// Readings, series by series, each by time.
+    Readings(Vec<(SeriesKey, Vec<Reading>)>),
+    /// Buckets with their ends, line by line, each by time.
+    Buckets(Vec<(SeriesKey, Vec<(Bucket, Micros)>)>),
+}
+
+/// A page of a range.
 ///
 /// # Errors
 ///
-/// [`Error::NotFound`] for an unknown device, [`Error::BadRequest`] for what is out of bounds.
-pub async fn range(store: &dyn Store, query: RangeQuery) -> Result<Page<(SeriesKey, Vec<Reading>)>, Error> {
-    check_name("device_uid", &query.device_uid)?;
+/// [`Error::NotFound`] for an unknown device or farm, [`Error::BadRequest`] for what is out of bounds.
+pub async fn range(store: &dyn Store, query: RangeQuery) -> Result<RangePage, Error> {
     check_name("metric_name", &query.metric_name)?;
     check_time(query.start_us, query.end_us)?;
-    let farm_id = farm(query.farm_id)?;
-    let mut room = page_size(query.page_size, 1000, 50_000)?;
-    let token = Token::of((&query.device_uid, farm_id, &query.metric_name, query.start_us, query.end_us));
-    let position = token.read::<3>(&query.page_token)?;
-    let metric_names = ("metric_name", std::slice::from_ref(&query.metric_name));
-    let series = device_series(store, farm_id, &query.device_uid, metric_names).await?;
-    let mut bytes_left = PAGE_BYTES;
-    let mut items = Vec::new();
-    for (id, key) in series {
-        // A position is a series, a time in it, and how many readings of that time have been sent.
-        let (start_us, skip) = match position {
-            Some([at, ..]) if i64::from(id.0) < at => continue,
-            Some([at, time_us, sent]) if i64::from(id.0) == at => {
-                (time_us.max(query.start_us), usize::try_from(sent).unwrap_or_default())
-            }
-            _ => (query.start_us, 0),
-        };
-        // One more than fits shows that there is more.
-        let limit = room.saturating_add(1);
-        let text_bytes = PAGE_BYTES + 1;
-        let range =
-            SeriesRange { series: id, tag: None, start_us, end_us: query.end_us, skip, limit, text_bytes };
-        let found = store.range(range).await?;
-        bytes_left = bytes_left.saturating_sub(SERIES_BYTES);
-        let fits = fitting(&found, room, &mut bytes_left);
-        let next = found.get(fits).map(|next| {
-            let before = if next.time_us == start_us { skip } else { 0 };
-            let ties =
-                found[..fits].iter().rev().take_while(|reading| reading.time_us == next.time_us).count();
-            token.write([i64::from(id.0), next.time_us, (before + ties) as i64])
-        });
-        room -= fits;
-        if fits > 0 {
-            items.push((key, found.into_iter().take(fits).collect()));
+    let room = page_size(query.page_size, 1000, MAX_READINGS)?;
+    let points = match query.max_points {
+        0 => 1000,
+        points if points as usize <= MAX_READINGS => points as usize,
+        points => {
+            let message = format!("{points} is more than {MAX_READINGS}");
+            return Err(Error::BadRequest { field: "max_points", message });
         }
-        if let Some(next_token) = next {
-            return Ok(Page { items, next_token });
-        }
+    };
+    let zone = days::time_zone(&query.time_zone)?;
+    if zone.is_some() && !matches!(query.resolution, Resolution::Level(Level::Day) | Resolution::Auto) {
+        let message = "only days have a time zone: ask for RESOLUTION_DAY, or leave it out".to_owned();
+        return Err(Error::BadRequest { field: "time_zone", message });
     }
-    Ok(Page::last(items))
+    let metric = ("metric_name", std::slice::from_ref(&query.metric_name));
+    let span = (query.start_us, query.end_us);
+    let subject = query.scope.find(store, metric, span).await?;
+    let lifecycle = store.lifecycle().await?;
+    let resolution = match query.resolution {
+        Resolution::Auto => resolve(store, &query, (&subject, &lifecycle), zone, points).await?,
+        resolution => resolution,
+    };
+    let Resolution::Level(level) = resolution else {
+        let (token, bytes) = (&query.page_token, PAGE_BYTES / (1 + query.beside));
+        let page = Page { token, room, bytes, request: &(&query.scope, &query.metric_name, span) };
+        let (series, next_token) = readings::page(store, &subject, span, page).await?;
+        let kept_from_us = lifecycle.raw_kept_from_us;
+        return Ok(RangePage { data: RangeData::Readings(series), next_token, resolution, kept_from_us });
+    };
+    let cut = cut(level, zone, span)?;
+    check_statistics(&query.statistics, level, &cut, &subject)?;
+    let kept_from_us = kept_from(&lifecycle, &cut, &subject);
+    if let (Cut::Spans(_), Some(kept_us)) = (&cut, kept_from_us)
+        && cut.start_us() < kept_us
+    {
+        let message = format!(
+            "days of a time zone are put together from quarters of an hour, which are kept from {kept_us}: begin \
+             there, or ask for days of UTC"
+        );
+        return Err(Error::BadRequest { field: "start_us", message });
+    }
+    let asked = aggregate::Asked {
+        subject: &subject,
+        cut,
+        percentiles: query.statistics.iter().any(|of| matches!(of, Statistic::Median | Statistic::P95)),
+        room: room.min(aggregate::PAGE_BUCKETS / (1 + query.beside)),
+        token: &query.page_token,
+        request: &(&query.scope, &query.metric_name, span, &query.time_zone, query.resolution, points),
+    };
+    let (lines, next_token) = aggregate::page(store, asked).await?;
+    Ok(RangePage { data: RangeData::Buckets(lines), next_token, resolution, kept_from_us })
 }
 
-/// How many of `found` fit; at least one if any was found and nothing is on the page yet.
-fn fitting(found: &[Reading], room: usize, bytes_left: &mut usize) -> usize {
-    for (index, reading) in found.iter().enumerate() {
-        let texts = [&reading.session_id, &reading.metadata];
-        let text_bytes: usize = texts.into_iter().flatten().map(|text| text.len() + 4).sum();
-        let bytes = READING_BYTES + text_bytes;
-        if index == room || bytes > *bytes_left {
-            return index;
-        }
-        *bytes_left -= bytes;
+/// The buckets that hold a range, all of them whole.
+fn cut(level: Level, zone: Option<Tz>, (start_us, end_us): (Micros, Micros)) -> Result<Cut, Error> {
+    if level == Level::Day {
+        let date = |time_us| {
+            let beyond = || Error::BadRequest {
+                field: "start_us",
+                message: format!("{time_us} is beyond the calendar"),
+            };
+            days::date_of(zone, time_us).ok_or_else(beyond)
+        };
+        return days::days(zone, date(start_us)?, date(end_us - 1)?);
     }
-    found.len()
+    let end_us = level.floor(end_us - 1).saturating_add(level.width_us());
+    Ok(Cut::Level { level, start_us: level.floor(start_us), end_us })
+}
+
+/// The finest resolution that is kept for the range and gives at most `points` of each line.
+async fn resolve(
+    store: &dyn Store,
+    query: &RangeQuery,
+    (subject, lifecycle): (&Subject, &Lifecycle),
+    zone: Option<Tz>,
+    points: usize,
+) -> Result<Resolution, Error> {
+    let (start_us, end_us) = (query.start_us, query.end_us);
+    let raw_is_kept = lifecycle.raw_kept_from_us.is_none_or(|kept_us| kept_us <= start_us);
+    if raw_is_kept && subject.series.len() <= MAX_SERIES_OF_POINTS {
+        let mut fits = true;
+        for (series, _) in &subject.series {
+            let range = SeriesRange {
+                series: *series,
+                tag: subject.tag,
+                start_us,
+                end_us,
+                skip: 0,
+                limit: points + 1,
+                text_bytes: usize::MAX,
+            };
+            fits = fits && store.range(range).await?.len() <= points;
+        }
+        if fits {
+            return Ok(Resolution::Raw);
+        }
+    }
+    let mut fewest = 0;
+    for level in Level::ALL {
+        let zone = zone.filter(|_| level == Level::Day);
+        let cut = cut(level, zone, (start_us, end_us))?;
+        let kept = kept_from(lifecycle, &cut, subject).is_none_or(|kept_us| kept_us <= start_us);
+        fewest = aggregate::buckets_in(&cut);
+        if (kept || level == Level::Day) && fewest <= points {
+            return Ok(Resolution::Level(level));
+        }
+    }
+    let message = format!(
+        "the range has {fewest} days, more than the {points} points asked for: shorten it, or allow more points"
+    );
+    Err(Error::BadRequest { field: "max_points", message })
+}
+
+/// From when a cut can be answered.
+fn kept_from(lifecycle: &Lifecycle, cut: &Cut, subject: &Subject) -> Option<Micros> {
+    if subject.tag.is_some() { lifecycle.raw_kept_from_us } else { lifecycle.kept_from_us(cut.level()) }
+}
+
+/// Percentiles do not add up: they are told where a bucket is one that is kept with them, or computed from readings.
+fn check_statistics(
+    statistics: &[Statistic],
+    level: Level,
+    cut: &Cut,
+    subject: &Subject,
+) -> Result<(), Error> {
+    let refuse = |what: &str, way_out: &str| {
+        let message = format!("{what} is not told {way_out}");
+        Err(Error::BadRequest { field: "statistics", message })
+    };
+    let hours = "by RESOLUTION_HOUR";
+    for statistic in statistics {
+        let what = match statistic {
+            Statistic::Median => "the median",
+            Statistic::P95 => "the 95th percentile",
+            _ => continue,
+        };
+        match (level, statistic) {
+            _ if matches!(cut, Cut::Spans(_)) => {
+                return refuse(what, "for days of a time zone: ask for days of UTC, or RESOLUTION_HOUR");
+            }
+            (Level::QuarterHour, _) => return refuse(what, &format!("by 15 minutes, but {hours}")),
+            (Level::Day, Statistic::P95) => return refuse(what, &format!("by day, but {hours}")),
+            _ if !subject.has_percentiles() => {
+                return refuse(what, "for several devices together: ask for one device, animal or zone");
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{DAY_US, Micros, Reading, SECOND_US, SeriesId};
+use crate::model::{DAY_US, Micros, Quality, Reading, SECOND_US, SeriesId};
 
 /// What time is cut into, always in UTC; days begin at midnight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,6 +69,24 @@ pub struct Bucket {
 }
 
 impl Bucket {
+    /// The bucket of a single reading, which starts with it.
+    pub fn of_one(reading: &Reading) -> Self {
+        let Reading { time_us: start_us, value, quality, .. } = *reading;
+        let valid_count = u64::from(quality == Quality::Valid);
+        Self {
+            start_us,
+            count: 1,
+            valid_count,
+            error_count: 1 - valid_count,
+            sum: value,
+            min: value,
+            max: value,
+            squares: 0.0,
+            median: None,
+            p95: None,
+        }
+    }
+
     /// Mean of the values.
     pub fn avg(&self) -> f64 {
         self.sum / self.count as f64

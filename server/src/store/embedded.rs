@@ -330,6 +330,10 @@ impl Store for EmbeddedStore {
         self.read("lifecycle", |view| view.lifecycle()).await
     }
 
+    async fn dirty_hours(&self) -> Result<u64, StoreError> {
+        self.read("dirty hours", |view| view.dirty_hours()).await
+    }
+
     async fn refresh(&self, refresh: Refresh) -> Result<Refreshed, StoreError> {
         let _alone = self.keeping.lock().await;
         let close_before_us = Level::QuarterHour.floor(refresh.close_before_us);

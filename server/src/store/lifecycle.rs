@@ -15,8 +15,6 @@ pub struct Lifecycle {
     pub closed_before_us: Option<Micros>,
     /// Before it, buckets are kept as rollups unless they are dirty; at most `closed_before_us`.
     pub stored_before_us: Option<Micros>,
-    /// Hours of series that are dirty.
-    pub dirty_hours: u64,
     /// End of the newest day whose readings were dropped. None: none was.
     pub raw_kept_from_us: Option<Micros>,
     /// End of the newest day whose milkings were dropped.

@@ -206,6 +206,10 @@ impl Store for PostgresStore {
         Ok(Lifecycle::default())
     }
 
+    async fn dirty_hours(&self) -> Result<u64, StoreError> {
+        todo!()
+    }
+
     async fn refresh(&self, refresh: Refresh) -> Result<Refreshed, StoreError> {
         todo!("{refresh:?}")
     }

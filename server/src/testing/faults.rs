@@ -211,6 +211,10 @@ impl Store for FaultyStore {
         self.inner.lifecycle().await
     }
 
+    async fn dirty_hours(&self) -> Result<u64, StoreError> {
+        self.inner.dirty_hours().await
+    }
+
     async fn refresh(&self, refresh: Refresh) -> Result<Refreshed, StoreError> {
         self.inner.refresh(refresh).await
     }

@@ -73,10 +73,11 @@ impl IngestService for IngestGrpc {
         let ingest = self.ingest.clone();
         // On a task of its own: a caller that goes away must not tear a session between open and append.
         let write = self.ingest.sessions().spawn(async move {
-            let v1::WriteRequest { producer_id, instance_id, gateway_id, batch, .. } = request.into_inner();
+            let v1::WriteRequest { producer_id, instance_id, gateway_id, batch, backfill } =
+                request.into_inner();
             let session = write_session(&producer_id, instance_id, gateway_id)?;
             let batch = batch.ok_or_else(|| Error::BadMessage("a write without a batch".to_owned()))?;
-            ingest.write(&caller, session, convert::batch(batch), permit).await
+            ingest.write(&caller, session, convert::batch(batch), backfill, permit).await
         });
         let outcome = write.await.unwrap_or(Err(Error::Internal("a write panicked"))).map_err(to_status);
         measure(Rpc::Write, &outcome, began);

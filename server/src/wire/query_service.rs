@@ -1,38 +1,60 @@
-use std::{sync::Arc, time::Instant};
+use std::{
+    fmt::Debug,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use futures::Stream;
 use herdstream_proto::v1::{self, query_service_server::QueryService};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::{
     auth::Gateways,
-    convert,
+    convert, deadline, questions,
     status::{measure, to_status},
+    streams::{self, Streams},
 };
 use crate::{
+    config::QueryConfig,
     error::Error,
     ingest::{Caller, Ingest},
     model::now_us,
     ops::metrics::Rpc,
-    query::{self, DevicesQuery, LatestQuery, MilkingsQuery, RangeQuery},
     store::Store,
 };
 
 /// Queries answered at once; more wait. Each may hold a page and what it is made from.
-pub(super) const CONCURRENT: usize = 64;
+const CONCURRENT: usize = 64;
 
 /// `herdstream.v1.QueryService`.
 #[derive(Debug)]
 pub struct QueryGrpc {
-    pub(super) store: Arc<dyn Store>,
-    pub(super) ingest: Ingest,
-    pub(super) gateways: Arc<Gateways>,
-    pub(super) places: Semaphore,
+    store: Arc<dyn Store>,
+    ingest: Ingest,
+    gateways: Arc<Gateways>,
+    places: Semaphore,
+    config: QueryConfig,
+    streams: Streams,
 }
 
 impl QueryGrpc {
+    /// Answers from `store`; streams end with `stop`.
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        ingest: Ingest,
+        gateways: Arc<Gateways>,
+        config: QueryConfig,
+        stop: CancellationToken,
+    ) -> Self {
+        let streams = Streams::new(Arc::clone(&store), stop);
+        Self { store, ingest, gateways, places: Semaphore::new(CONCURRENT), config, streams }
+    }
+
     /// Checks the caller, answers, measures.
-    async fn answer<Q, A>(
+    async fn answer<Q: Debug, A>(
         &self,
         rpc: Rpc,
         request: Request<Q>,
@@ -41,9 +63,16 @@ impl QueryGrpc {
         let began = Instant::now();
         let answered = match self.gateways.caller(request.metadata().as_ref()) {
             Ok(caller) => {
-                // Never closed, so there is a place in the end.
-                let _place = self.places.acquire().await;
-                answer(caller, request.into_inner()).await
+                let (metadata, _, request) = request.into_parts();
+                let asked = tracing::enabled!(tracing::Level::WARN).then(|| format!("{request:?}"));
+                let answered = deadline::within(&metadata, self.config.timeout, None, async {
+                    // Never closed, so there is a place in the end.
+                    let _place = self.places.acquire().await;
+                    answer(caller, request).await
+                });
+                let answered = answered.await;
+                tell_slow(rpc, asked, began.elapsed(), self.config.slow);
+                answered
             }
             Err(error) => Err(error),
         };
@@ -53,18 +82,28 @@ impl QueryGrpc {
     }
 }
 
+/// Logs a slow query: what was asked, as far as it is short, and how long it took.
+fn tell_slow(rpc: Rpc, asked: Option<String>, took: Duration, slow: Duration) {
+    const MOST: usize = 500;
+    if took >= slow {
+        let asked: String = asked.unwrap_or_default().chars().take(MOST).collect();
+        tracing::warn!(rpc = rpc.name(), ?took, asked, "slow query: AdminService.ExplainQuery tells why");
+    }
+}
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
 #[tonic::async_trait]
 impl QueryService for QueryGrpc {
+    type StreamRangeStream = Answers<v1::StreamRangeResponse>;
+    type WatchReadingsStream = Answers<v1::WatchReadingsResponse>;
+
     async fn get_latest(
         &self,
         request: Request<v1::GetLatestRequest>,
     ) -> Result<Response<v1::GetLatestResponse>, Status> {
         self.answer(Rpc::GetLatest, request, async |caller, request| {
-            let v1::GetLatestRequest { device_uid, farm_id, metric_names } = request;
-            let query = LatestQuery { device_uid, farm_id: caller.farm(farm_id)?, metric_names };
-            let latest = query::latest(self.store.as_ref(), query).await?;
-            let latest = latest.into_iter().map(|(key, reading)| to_series_readings(key, vec![reading]));
-            Ok(v1::GetLatestResponse { latest: latest.collect() })
+            questions::latest(self.store.as_ref(), &caller, request).await
         })
         .await
     }
@@ -74,24 +113,37 @@ impl QueryService for QueryGrpc {
         request: Request<v1::QueryRangeRequest>,
     ) -> Result<Response<v1::QueryRangeResponse>, Status> {
         self.answer(Rpc::QueryRange, request, async |caller, request| {
-            let query = RangeQuery {
-                device_uid: request.device_uid,
-                farm_id: caller.farm(request.farm_id)?,
-                metric_name: request.metric_name,
-                start_us: request.start_us,
-                end_us: request.end_us,
-                page_size: request.page_size,
-                page_token: request.page_token,
-            };
-            let page = query::range(self.store.as_ref(), query).await?;
-            let series = page.items.into_iter().map(|(key, readings)| to_series_readings(key, readings));
-            Ok(v1::QueryRangeResponse {
-                series: series.collect(),
-                next_page_token: page.next_token,
-                ..Default::default()
-            })
+            questions::range(self.store.as_ref(), &caller, request).await
         })
         .await
+    }
+
+    async fn batch_query_range(
+        &self,
+        request: Request<v1::BatchQueryRangeRequest>,
+    ) -> Result<Response<v1::BatchQueryRangeResponse>, Status> {
+        self.answer(Rpc::BatchQueryRange, request, async |caller, request| {
+            questions::batch(self.store.as_ref(), &caller, request).await
+        })
+        .await
+    }
+
+    async fn stream_range(
+        &self,
+        request: Request<v1::StreamRangeRequest>,
+    ) -> Result<Response<Self::StreamRangeStream>, Status> {
+        let caller = self.gateways.caller(request.metadata().as_ref()).map_err(to_status)?;
+        let query = streams::stream_query(&caller, request.into_inner()).map_err(to_status)?;
+        Ok(Response::new(self.streams.range(query).map_err(to_status)?))
+    }
+
+    async fn watch_readings(
+        &self,
+        request: Request<v1::WatchReadingsRequest>,
+    ) -> Result<Response<Self::WatchReadingsStream>, Status> {
+        let caller = self.gateways.caller(request.metadata().as_ref()).map_err(to_status)?;
+        let query = streams::watch_query(&caller, request.into_inner()).map_err(to_status)?;
+        Ok(Response::new(self.streams.watch(query).map_err(to_status)?))
     }
 
     async fn query_milkings(
@@ -99,17 +151,17 @@ impl QueryService for QueryGrpc {
         request: Request<v1::QueryMilkingsRequest>,
     ) -> Result<Response<v1::QueryMilkingsResponse>, Status> {
         self.answer(Rpc::QueryMilkings, request, async |caller, request| {
-            let query = MilkingsQuery {
-                farm_id: caller.farm(request.farm_id)?,
-                animal_id: request.animal_id,
-                start_us: request.start_us,
-                end_us: request.end_us,
-                page_size: request.page_size,
-                page_token: request.page_token,
-            };
-            let page = query::milkings(self.store.as_ref(), query).await?;
-            let milkings = page.items.into_iter().map(convert::to_milking).collect();
-            Ok(v1::QueryMilkingsResponse { milkings, next_page_token: page.next_token })
+            questions::milkings(self.store.as_ref(), &caller, request).await
+        })
+        .await
+    }
+
+    async fn list_series(
+        &self,
+        request: Request<v1::ListSeriesRequest>,
+    ) -> Result<Response<v1::ListSeriesResponse>, Status> {
+        self.answer(Rpc::ListSeries, request, async |caller, request| {
+            questions::series(self.store.as_ref(), &caller, request).await
         })
         .await
     }
@@ -119,76 +171,49 @@ impl QueryService for QueryGrpc {
         request: Request<v1::ListDevicesRequest>,
     ) -> Result<Response<v1::ListDevicesResponse>, Status> {
         self.answer(Rpc::ListDevices, request, async |caller, request| {
-            let v1::ListDevicesRequest { farm_id, page_size, page_token } = request;
-            let query = DevicesQuery { farm_id: caller.farm(farm_id)?, page_size, page_token };
-            let page = query::list_devices(self.store.as_ref(), query).await?;
-            let now_us = now_us();
-            let devices = page.items.into_iter().map(|device| convert::to_device(device, now_us)).collect();
-            Ok(v1::ListDevicesResponse { devices, next_page_token: page.next_token })
+            questions::devices(self.store.as_ref(), &caller, request).await
         })
         .await
     }
 
-    async fn batch_query_range(
-        &self,
-        _request: Request<v1::BatchQueryRangeRequest>,
-    ) -> Result<Response<v1::BatchQueryRangeResponse>, Status> {
-        todo!()
-    }
-
-    async fn list_series(
-        &self,
-        _request: Request<v1::ListSeriesRequest>,
-    ) -> Result<Response<v1::ListSeriesResponse>, Status> {
-        todo!()
-    }
-
     async fn get_device_status(
         &self,
-        _request: Request<v1::GetDeviceStatusRequest>,
+        request: Request<v1::GetDeviceStatusRequest>,
     ) -> Result<Response<v1::GetDeviceStatusResponse>, Status> {
-        todo!()
+        self.answer(Rpc::GetDeviceStatus, request, async |caller, request| {
+            questions::device_status(self.store.as_ref(), &caller, request).await
+        })
+        .await
     }
 
     async fn get_farm_daily_summary(
         &self,
-        _request: Request<v1::GetFarmDailySummaryRequest>,
+        request: Request<v1::GetFarmDailySummaryRequest>,
     ) -> Result<Response<v1::GetFarmDailySummaryResponse>, Status> {
-        todo!()
+        self.answer(Rpc::GetFarmDailySummary, request, async |caller, request| {
+            questions::farm_summary(self.store.as_ref(), &caller, request).await
+        })
+        .await
     }
 
     async fn get_milk_production_daily(
         &self,
-        _request: Request<v1::GetMilkProductionDailyRequest>,
+        request: Request<v1::GetMilkProductionDailyRequest>,
     ) -> Result<Response<v1::GetMilkProductionDailyResponse>, Status> {
-        todo!()
+        self.answer(Rpc::GetMilkProductionDaily, request, async |caller, request| {
+            questions::milk_days(self.store.as_ref(), &caller, request).await
+        })
+        .await
     }
 
     async fn get_animal_metrics(
         &self,
-        _request: Request<v1::GetAnimalMetricsRequest>,
+        request: Request<v1::GetAnimalMetricsRequest>,
     ) -> Result<Response<v1::GetAnimalMetricsResponse>, Status> {
-        todo!()
-    }
-
-    type StreamRangeStream =
-        std::pin::Pin<Box<dyn futures::Stream<Item = Result<v1::StreamRangeResponse, Status>> + Send>>;
-
-    async fn stream_range(
-        &self,
-        _request: Request<v1::StreamRangeRequest>,
-    ) -> Result<Response<Self::StreamRangeStream>, Status> {
-        todo!()
-    }
-
-    type WatchReadingsStream =
-        std::pin::Pin<Box<dyn futures::Stream<Item = Result<v1::WatchReadingsResponse, Status>> + Send>>;
-
-    async fn watch_readings(
-        &self,
-        _request: Request<v1::WatchReadingsRequest>,
-    ) -> Result<Response<Self::WatchReadingsStream>, Status> {
-        todo!()
+        self.answer(Rpc::GetAnimalMetrics, request, async |caller, request| {
+            questions::animal_metrics(self.store.as_ref(), &caller, request).await
+        })
+        .await
     }
 
     async fn get_ingestion_stats(
@@ -215,15 +240,5 @@ impl QueryService for QueryGrpc {
             Ok(convert::to_server_info(self.store.describe()))
         })
         .await
-    }
-}
-
-fn to_series_readings(
-    key: crate::model::SeriesKey,
-    readings: Vec<crate::model::Reading>,
-) -> v1::SeriesReadings {
-    v1::SeriesReadings {
-        series: Some(convert::to_series_key(key)),
-        readings: readings.into_iter().map(convert::to_stored_reading).collect(),
     }
 }

@@ -68,6 +68,16 @@ fn is_broken_link(status: &Status) -> bool {
     std::error::Error::source(status).is_some()
 }
 
+/// Counts a stream of answers and how it ended.
+pub(super) fn measure_stream(rpc: Rpc, error: Option<&Error>, began: Instant) {
+    let answer = match error {
+        None => Answer::Ok,
+        Some(Error::BadRequest { .. } | Error::NotFound(_) | Error::PermissionDenied(_)) => Answer::Refused,
+        Some(_) => Answer::Failed,
+    };
+    metrics::call(rpc, answer, began.elapsed());
+}
+
 /// Counts a unary call and how it was answered.
 pub(super) fn measure<T>(rpc: Rpc, status: &Result<T, Status>, began: Instant) {
     let answer = match status.as_ref().err().map(Status::code) {

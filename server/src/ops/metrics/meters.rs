@@ -12,7 +12,7 @@ use std::{
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
-/// A unary call.
+/// A call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names of the contract")]
 pub enum Rpc {
@@ -25,6 +25,27 @@ pub enum Rpc {
     ListDevices,
     GetIngestionStats,
     GetServerInfo,
+    BatchQueryRange,
+    StreamRange,
+    WatchReadings,
+    ListSeries,
+    GetDeviceStatus,
+    GetFarmDailySummary,
+    GetMilkProductionDaily,
+    GetAnimalMetrics,
+    GetLifecycle,
+    RefreshRollups,
+    RunRetention,
+    CompressChunks,
+    ListChunks,
+    ExplainQuery,
+}
+
+impl Rpc {
+    /// As the contract names it.
+    pub fn name(self) -> &'static str {
+        RPCS[self as usize]
+    }
 }
 
 /// How a call was answered.
@@ -39,7 +60,7 @@ pub enum Answer {
 }
 
 /// In the order of [`Rpc`].
-const RPCS: [&str; 9] = [
+const RPCS: [&str; 23] = [
     "Write",
     "GetProducer",
     "ListRejections",
@@ -49,6 +70,20 @@ const RPCS: [&str; 9] = [
     "ListDevices",
     "GetIngestionStats",
     "GetServerInfo",
+    "BatchQueryRange",
+    "StreamRange",
+    "WatchReadings",
+    "ListSeries",
+    "GetDeviceStatus",
+    "GetFarmDailySummary",
+    "GetMilkProductionDaily",
+    "GetAnimalMetrics",
+    "GetLifecycle",
+    "RefreshRollups",
+    "RunRetention",
+    "CompressChunks",
+    "ListChunks",
+    "ExplainQuery",
 ];
 
 /// In the order of [`Answer`].

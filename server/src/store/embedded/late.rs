@@ -150,10 +150,6 @@ impl View<'_> {
             rollups_kept_from_us: self.rollup_floors()?,
             ..Lifecycle::default()
         };
-        self.scan(&keys::table(Table::Dirty), |_, _| {
-            lifecycle.dirty_hours += 1;
-            Ok(true)
-        })?;
         self.dropped(|kind, day| {
             let kept_from_us = match kind {
                 Kind::Reading => &mut lifecycle.raw_kept_from_us,
@@ -162,6 +158,15 @@ impl View<'_> {
             *kept_from_us = (*kept_from_us).max(Some((day + 1).saturating_mul(DAY_US)));
         })?;
         Ok(lifecycle)
+    }
+
+    pub(super) fn dirty_hours(&self) -> Result<u64, StoreError> {
+        let mut hours = 0;
+        self.scan(&keys::table(Table::Dirty), |_, _| {
+            hours += 1;
+            Ok(true)
+        })?;
+        Ok(hours)
     }
 
     fn decoded<T: Default>(

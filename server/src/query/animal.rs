@@ -1,0 +1,165 @@
+//! What was measured of an animal.
+
+use super::{check_time, positive, scope::Scope};
+use crate::{
+    error::Error,
+    model::{DAY_US, Micros, Reading, SeriesId, SeriesKey},
+    store::{Bucket, BucketRange, Cut, Level, SeriesRange, Store},
+};
+
+/// Days one question may span.
+const MAX_DAYS: i64 = 92;
+
+/// Asks what was measured of an animal.
+#[derive(Clone, Debug)]
+pub struct AnimalQuery {
+    /// The animal.
+    pub animal_id: i32,
+    /// Only this farm; 0: any.
+    pub farm_id: i32,
+    /// Inclusive.
+    pub start_us: Micros,
+    /// Exclusive.
+    pub end_us: Micros,
+    /// Empty: all.
+    pub metric_names: Vec<String>,
+}
+
+/// One metric of an animal.
+#[derive(Debug)]
+pub struct AnimalMetric {
+    /// Farm, kind of device, metric and unit.
+    pub key: SeriesKey,
+    /// The newest reading of the range, and its device.
+    pub latest: Reading,
+    /// That sent it.
+    pub latest_device_uid: String,
+    /// All of the range.
+    pub statistics: Bucket,
+}
+
+/// Each metric of an animal, and from when on its readings are kept.
+///
+/// # Errors
+///
+/// [`Error::BadRequest`] for what is out of bounds.
+pub async fn animal_metrics(
+    store: &dyn Store,
+    query: AnimalQuery,
+) -> Result<(Vec<AnimalMetric>, Option<Micros>), Error> {
+    let AnimalQuery { animal_id, farm_id, start_us, end_us, metric_names } = query;
+    positive("animal_id", animal_id)?;
+    check_time(start_us, end_us)?;
+    if end_us.saturating_sub(start_us) > MAX_DAYS * DAY_US {
+        let message = format!("{end_us} is more than {MAX_DAYS} days after start_us {start_us}");
+        return Err(Error::BadRequest { field: "end_us", message });
+    }
+    let scope = Scope { animal_id, farm_id, ..Scope::default() };
+    let subject = scope.find(store, ("metric_names", &metric_names), (start_us, end_us)).await?;
+    let (keys, lines) = subject.lines();
+    let mut metrics: Vec<Option<AnimalMetric>> = keys.iter().map(|_| None).collect();
+    for &(series, line) in &lines {
+        let Some((statistics, latest)) = of_series(store, (series, &subject), (start_us, end_us)).await?
+        else {
+            continue;
+        };
+        let device = subject.series.iter().find(|(id, _)| *id == series);
+        let latest_device_uid = device.map_or(String::new(), |(_, key)| key.device_uid.clone());
+        match &mut metrics[line as usize] {
+            Some(known) => {
+                known.statistics.merge(&statistics);
+                if (known.latest.time_us, known.latest.series) < (latest.time_us, latest.series) {
+                    (known.latest, known.latest_device_uid) = (latest, latest_device_uid);
+                }
+            }
+            none => {
+                let key = keys[line as usize].clone();
+                *none = Some(AnimalMetric { key, latest, latest_device_uid, statistics });
+            }
+        }
+    }
+    let mut metrics: Vec<AnimalMetric> = metrics.into_iter().flatten().collect();
+    metrics.sort_by(|a, b| {
+        let place = |metric: &AnimalMetric| {
+            let SeriesKey { farm_id, metric_name, metric_unit, device_type, .. } = metric.key.clone();
+            (farm_id, metric_name, metric_unit, device_type)
+        };
+        place(a).cmp(&place(b))
+    });
+    Ok((metrics, store.lifecycle().await?.raw_kept_from_us))
+}
+
+/// Statistics and the newest reading of what one series tells of the animal.
+async fn of_series(
+    store: &dyn Store,
+    (series, subject): (SeriesId, &super::scope::Subject),
+    (start_us, end_us): (Micros, Micros),
+) -> Result<Option<(Bucket, Reading)>, Error> {
+    let mut range = SeriesRange {
+        series,
+        tag: subject.tag,
+        start_us,
+        end_us,
+        skip: 0,
+        limit: 10_000,
+        text_bytes: usize::MAX,
+    };
+    // The first and the last quarter of an hour may belong to the range in part only: those from readings.
+    let level = Level::QuarterHour;
+    let inner = (level.floor(start_us.saturating_add(level.width_us() - 1)), level.floor(end_us));
+    let mut statistics: Option<Bucket> = None;
+    let mut add = |bucket: Bucket| match &mut statistics {
+        Some(known) => known.merge(&bucket),
+        none => *none = Some(Bucket { start_us, median: None, p95: None, ..bucket }),
+    };
+    if inner.0 < inner.1 {
+        let cut = Cut::Level { level, start_us: inner.0, end_us: inner.1 };
+        let asked = BucketRange { series: vec![(series, 0)], tag: subject.tag, cut, percentiles: false };
+        store.buckets(asked).await?.into_iter().for_each(|(_, bucket)| add(bucket));
+    }
+    let edges = if inner.0 < inner.1 {
+        vec![(start_us, inner.0), (inner.1, end_us)]
+    } else {
+        vec![(start_us, end_us)]
+    };
+    for (from_us, until_us) in edges {
+        (range.start_us, range.end_us, range.skip) = (from_us, until_us, 0);
+        loop {
+            let found = store.range(range).await?;
+            found.iter().for_each(|reading| add(Bucket::of_one(reading)));
+            range.skip += found.len();
+            if found.len() < range.limit {
+                break;
+            }
+        }
+    }
+    let Some(statistics) = statistics else { return Ok(None) };
+    // The newest: look back in growing steps.
+    let mut step_us = 3600 * crate::model::SECOND_US;
+    let mut until_us = end_us;
+    while until_us > start_us {
+        range.skip = 0;
+        (range.start_us, range.end_us) = (until_us.saturating_sub(step_us).max(start_us), until_us);
+        let found = newest(store, range).await?;
+        if let Some(newest) = found {
+            return Ok(Some((statistics, newest)));
+        }
+        until_us = range.start_us;
+        step_us *= 4;
+    }
+    Ok(None)
+}
+
+/// The last reading of a range.
+async fn newest(store: &dyn Store, mut range: SeriesRange) -> Result<Option<Reading>, Error> {
+    let mut newest = None;
+    loop {
+        let found = store.range(range).await?;
+        let full = found.len() == range.limit;
+        range.skip += found.len();
+        newest = found.into_iter().next_back().or(newest);
+        if !full {
+            return Ok(newest);
+        }
+    }
+}

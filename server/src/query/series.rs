@@ -1,0 +1,51 @@
+use super::{Page, check_name, farm, page::Token, page_size};
+use crate::{
+    error::Error,
+    model::{SeriesId, SeriesKey},
+    store::{SeriesFilter, Store},
+};
+
+/// Asks for series.
+#[derive(Clone, Debug)]
+pub struct SeriesQuery {
+    /// Only this farm; 0: all.
+    pub farm_id: i32,
+    /// Only this device; empty: all.
+    pub device_uid: String,
+    /// Only this metric; empty: all.
+    pub metric_name: String,
+    /// At most 10 000; 0: 1000.
+    pub page_size: u32,
+    /// Empty: the first page.
+    pub page_token: String,
+}
+
+/// Series in the order in which they were first seen.
+///
+/// # Errors
+///
+/// [`Error::BadRequest`] for what is out of bounds.
+pub async fn list_series(store: &dyn Store, query: SeriesQuery) -> Result<Page<SeriesKey>, Error> {
+    let SeriesQuery { farm_id, device_uid, metric_name, page_token, .. } = query;
+    for (field, name) in [("device_uid", &device_uid), ("metric_name", &metric_name)] {
+        if !name.is_empty() {
+            check_name(field, name)?;
+        }
+    }
+    let limit = page_size(query.page_size, 1000, 10_000)?;
+    let token = Token::of((farm_id, &device_uid, &metric_name));
+    let after = token.read::<1>(&page_token)?.map(|[number]| SeriesId(number as u32));
+    let filter = SeriesFilter {
+        farm_id: farm(farm_id)?,
+        device_uid: Some(device_uid).filter(|uid| !uid.is_empty()),
+        metric_names: Some(metric_name).filter(|name| !name.is_empty()).into_iter().collect(),
+        after,
+        limit: Some(limit + 1),
+    };
+    let mut found = store.find_series(filter).await?;
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let last = found.last().map_or(0, |(id, _)| i64::from(id.0));
+    let next_token = if more { token.write([last]) } else { String::new() };
+    Ok(Page { items: found.into_iter().map(|(_, key)| key).collect(), next_token })
+}

@@ -1,0 +1,59 @@
+//! All readings of a range, part by part.
+
+use tokio::sync::mpsc;
+
+use super::{
+    PAGE_BYTES, check_time,
+    readings::{self, Page},
+    scope::Scope,
+};
+use crate::{
+    error::Error,
+    model::{Micros, Reading, SeriesKey},
+    store::Store,
+};
+
+/// Readings of one part.
+const PART: usize = 5_000;
+
+/// Asks for all readings of a range.
+#[derive(Clone, Debug)]
+pub struct StreamQuery {
+    /// What about.
+    pub scope: Scope,
+    /// Empty: all.
+    pub metric_names: Vec<String>,
+    /// Inclusive.
+    pub start_us: Micros,
+    /// Exclusive.
+    pub end_us: Micros,
+}
+
+/// Hands out readings, series by series, each by time, until nobody takes more.
+///
+/// # Errors
+///
+/// [`Error::NotFound`] for an unknown device or farm, [`Error::BadRequest`] for what is out of bounds.
+pub async fn stream(
+    store: &dyn Store,
+    query: StreamQuery,
+    parts: &mpsc::Sender<Result<(SeriesKey, Vec<Reading>), Error>>,
+) -> Result<(), Error> {
+    let StreamQuery { scope, metric_names, start_us, end_us } = query;
+    check_time(start_us, end_us)?;
+    let subject = scope.find(store, ("metric_names", &metric_names), (start_us, end_us)).await?;
+    let mut token = String::new();
+    loop {
+        let page = Page { token: &token, room: PART, bytes: PAGE_BYTES, request: &() };
+        let (series, next) = readings::page(store, &subject, (start_us, end_us), page).await?;
+        for part in series {
+            if parts.send(Ok(part)).await.is_err() {
+                return Ok(());
+            }
+        }
+        if next.is_empty() {
+            return Ok(());
+        }
+        token = next;
+    }
+}

@@ -1,0 +1,141 @@
+//! A farm's days: each metric of each kind of device.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use chrono::NaiveDate;
+
+use super::{
+    aggregate, days, positive,
+    scope::{Scope, check_metrics},
+};
+use crate::{
+    error::Error,
+    ingest::validate::quote,
+    model::{Micros, SeriesId, SeriesKey},
+    store::{Bucket, BucketRange, Store},
+};
+
+/// Days of one answer, at most.
+const MAX_DAYS: i64 = 366;
+
+/// Buckets that are asked of the store at a time.
+const STRETCH: usize = 20_000;
+
+/// Rows of one answer, at most: with the longest names they stay below 3 MiB.
+const MAX_ROWS: usize = 10_000;
+
+/// Asks for a farm's days.
+#[derive(Clone, Debug)]
+pub struct SummaryQuery {
+    /// The farm.
+    pub farm_id: i32,
+    /// As "2026-11-24".
+    pub first_date: String,
+    /// Inclusive.
+    pub last_date: String,
+    /// Empty: UTC.
+    pub time_zone: String,
+    /// Empty: all.
+    pub metric_names: Vec<String>,
+    /// Empty: all.
+    pub device_type: String,
+}
+
+/// One metric of one kind of device on one day.
+#[derive(Debug)]
+pub struct FarmDay {
+    /// The day.
+    pub date: NaiveDate,
+    /// Farm, kind, metric and unit; no device.
+    pub key: SeriesKey,
+    /// Devices that measured it.
+    pub devices: u32,
+    /// All their readings.
+    pub bucket: Bucket,
+}
+
+/// A farm's days, by day, kind of device, metric and unit; and from when on they are kept.
+///
+/// # Errors
+///
+/// [`Error::NotFound`] for an unknown farm, [`Error::BadRequest`] for what is out of bounds.
+pub async fn farm_summary(
+    store: &dyn Store,
+    query: SummaryQuery,
+) -> Result<(Vec<FarmDay>, Option<Micros>), Error> {
+    let SummaryQuery { farm_id, first_date, last_date, time_zone, metric_names, device_type } = query;
+    check_metrics("metric_names", &metric_names)?;
+    positive("farm_id", farm_id)?;
+    let (first, last) = dates(&first_date, &last_date)?;
+    let zone = days::time_zone(&time_zone)?;
+    let cut = days::days(zone, first, last)?;
+    let scope = Scope { farm_id, ..Scope::default() };
+    let span = (cut.start_us(), cut.end_us());
+    let mut subject = scope.find(store, ("metric_names", &metric_names), span).await?;
+    if !device_type.is_empty() {
+        subject.series.retain(|(_, key)| key.device_type == device_type);
+        if subject.series.is_empty() {
+            let message = format!("{} is no kind of device of farm {farm_id}", quote(&device_type));
+            return Err(Error::BadRequest { field: "device_type", message });
+        }
+    }
+    let kept_from_us = store.lifecycle().await?.kept_from_us(cut.level());
+    let lines: Vec<_> = subject.series.iter().zip(0..).map(|((id, _), line)| (*id, line)).collect();
+    let devices = devices(&subject.series);
+    let mut rows: BTreeMap<(Micros, SeriesKey), Row> = BTreeMap::new();
+    let stretch = (STRETCH / lines.len().max(1)).max(1);
+    let mut from_us = cut.start_us();
+    while from_us < cut.end_us() {
+        let part = aggregate::stretch_of(&cut, from_us, stretch);
+        from_us = part.end_us();
+        let range = BucketRange { series: lines.clone(), tag: None, cut: part, percentiles: false };
+        for (line, bucket) in store.buckets(range).await? {
+            let key = &subject.series[line as usize].1;
+            let key = SeriesKey { device_uid: String::new(), ..key.clone() };
+            let row = rows.entry((bucket.start_us, key)).or_default();
+            row.devices.insert(devices[line as usize]);
+            match &mut row.bucket {
+                Some(known) => known.merge(&bucket),
+                none => *none = Some(bucket),
+            }
+        }
+        if rows.len() > MAX_ROWS {
+            let message = format!("there are more than {MAX_ROWS} rows: ask for fewer days, or name metrics");
+            return Err(Error::BadRequest { field: "last_date", message });
+        }
+    }
+    let told = rows.into_iter().filter_map(|((start_us, key), Row { devices, bucket })| {
+        let (date, devices) = (days::date_of(zone, start_us)?, devices.len() as u32);
+        Some(FarmDay { date, key, devices, bucket: bucket? })
+    });
+    Ok((told.collect(), kept_from_us))
+}
+
+/// One row while it is put together.
+#[derive(Default)]
+struct Row {
+    devices: BTreeSet<usize>,
+    bucket: Option<Bucket>,
+}
+
+/// A number for the device of each series.
+fn devices(series: &[(SeriesId, SeriesKey)]) -> Vec<usize> {
+    let mut numbers: HashMap<&str, usize> = HashMap::new();
+    let mut devices = Vec::with_capacity(series.len());
+    for (_, key) in series {
+        let next = numbers.len();
+        devices.push(*numbers.entry(&key.device_uid).or_insert(next));
+    }
+    devices
+}
+
+/// The first and the last of some days.
+pub(super) fn dates(first: &str, last: &str) -> Result<(NaiveDate, NaiveDate), Error> {
+    let (first, last) = (days::date("first_date", first)?, days::date("last_date", last)?);
+    let count = (last - first).num_days() + 1;
+    if !(1..=MAX_DAYS).contains(&count) {
+        let message = format!("{last} is {count} days from {first} on: 1 to {MAX_DAYS} are expected");
+        return Err(Error::BadRequest { field: "last_date", message });
+    }
+    Ok((first, last))
+}
