@@ -170,9 +170,11 @@ mod tests {
                         (R::Unauthorized, Pause::Slow, false, true)
                     }
                     Reason::Stalled => (R::Timeout, told(), false, true),
-                    Reason::BadRequest | Reason::NotFound | Reason::Internal => {
-                        (R::Broken, told(), false, true)
-                    }
+                    Reason::BadRequest
+                    | Reason::NotFound
+                    | Reason::TimedOut
+                    | Reason::Unsupported
+                    | Reason::Internal => (R::Broken, told(), false, true),
                 };
                 let status = reason.status("no", [("instance_id", "me".to_owned())], retry);
                 let verdict = judge(&End::Refused(status), "me");

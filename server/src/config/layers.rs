@@ -85,13 +85,16 @@ impl Provider for Layer {
     }
 }
 
+/// Variables of programs that call a server, the file of the configuration among them.
+const CLIENTS: [&str; 4] = ["CONFIG", "ENDPOINT", "ADMIN_ENDPOINT", "TOKEN"];
+
 /// The key that an environment variable sets; none when it is not meant for the configuration.
 fn key(name: &str) -> Option<String> {
     let name = name.strip_prefix("HERDSTREAM_")?;
     // Kubernetes sets HERDSTREAM_PORT and HERDSTREAM_SERVICE_HOST and the like in every pod beside a
-    // service named "herdstream"; tests have variables of their own; the file is named by a flag.
-    let other =
-        ["SERVICE_", "PORT", "TEST_"].iter().any(|prefix| name.starts_with(prefix)) || name == "CONFIG";
+    // service named "herdstream"; tests have variables of their own.
+    let other = ["SERVICE_", "PORT", "TEST_"].iter().any(|prefix| name.starts_with(prefix))
+        || CLIENTS.contains(&name);
     (!other).then(|| name.to_ascii_lowercase().replace("__", "."))
 }
 

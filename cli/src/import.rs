@@ -1,0 +1,107 @@
+//! `herdstream import`: history from files, with its original times, exactly once.
+//!
+//! A file's digest is its producer, its rows in order are cut into blocks, and a block's number is its offset. So the
+//! same file is the same log whenever it is read: what the server has of it is skipped, what it lacks is sent.
+
+mod columns;
+mod digest;
+mod instant;
+mod parquet;
+mod row;
+mod run;
+mod source;
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::Result;
+
+use crate::connect::{ServerArgs, reach};
+
+/// Exit code when rows were left out or refused.
+const SOME_REFUSED: u8 = 3;
+
+const HELP: &str = "\
+Files are CSV with a header, or Parquet, with the columns of the seed's tables: time, device_uid, device_type, farm_id,
+metric_name, metric_value, and if there are any metric_unit, is_interpolated, animal_id, zone_id, session_id,
+battery_level, signal_strength, metadata. Files with yield_kg hold milkings: time, milk_meter_id, animal_id, farm_id,
+session_id, yield_kg and the others of milk_production_realtime.
+
+An import can be stopped and started again at any moment: what is stored is not stored twice, and a file that was
+imported is done at once. What was changed in a file makes it another file.
+
+Examples:
+  herdstream import history.csv
+  herdstream import --dry-run archive/*.parquet
+  herdstream import old.csv --map sensor=device_uid --map ts=time --farm-id 1 --device-type collar --time-zone Europe/Berlin
+
+Exit codes:
+  0  everything is stored
+  1  failed: start it again to go on
+  2  bad command line
+  3  stored, but rows were skipped or refused";
+
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = HELP)]
+pub(crate) struct Args {
+    /// CSV or Parquet files
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    server: ServerArgs,
+    /// Name of the gateway whose token is used
+    #[arg(long, value_name = "NAME", default_value = "import")]
+    gateway: String,
+    #[command(flatten)]
+    reading: Reading,
+    /// Read and check everything, and store nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// How long to go on trying while the server cannot be reached
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
+    patience: Duration,
+}
+
+/// How files are read. What changes the rows is part of their identity.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Reading {
+    /// A column by another name: THEIRS=OURS
+    #[arg(long = "map", value_name = "THEIRS=OURS", value_parser = columns::parse_map)]
+    maps: Vec<(String, String)>,
+    /// Farm of rows that name none
+    #[arg(long, value_name = "ID")]
+    farm_id: Option<i32>,
+    /// Kind of device of rows that name none
+    #[arg(long, value_name = "TYPE")]
+    device_type: Option<String>,
+    /// Metric of rows that name none
+    #[arg(long, value_name = "METRIC")]
+    metric_name: Option<String>,
+    /// Unit of rows that name none
+    #[arg(long, value_name = "UNIT")]
+    metric_unit: Option<String>,
+    /// Zone of times that name none, as Europe/Berlin
+    #[arg(long, value_name = "ZONE")]
+    time_zone: Option<chrono_tz::Tz>,
+    /// Unit of times that are numbers [default: by their size]
+    #[arg(long, value_enum, value_name = "UNIT")]
+    time_unit: Option<instant::Unit>,
+    /// Leave out rows that cannot be read, and write them to FILE.rejected.csv with the reason
+    #[arg(long)]
+    skip_bad_rows: bool,
+}
+
+/// Imports file after file.
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn import(args: &Args) -> Result<ExitCode> {
+    let client = if args.dry_run {
+        None
+    } else {
+        let connected = herdstream_client::WriteClient::connect(args.server.config()?).await;
+        Some(reach(&args.server.endpoint, connected)?)
+    };
+    let mut refused = 0;
+    for file in &args.files {
+        refused += run::import_file(args, client.as_ref(), file).await?;
+    }
+    Ok(if refused == 0 { ExitCode::SUCCESS } else { ExitCode::from(SOME_REFUSED) })
+}

@@ -1,0 +1,26 @@
+//! Who a file is: its content, and what changes its rows.
+
+use std::{fs::File, io::Read as _, path::Path};
+
+use anyhow::{Context as _, Result};
+use uuid::Uuid;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::Reading;
+
+/// The producer of a file's log.
+pub(super) fn producer(file: &Path, reading: &Reading) -> Result<Uuid> {
+    let mut hasher = Xxh3::new();
+    let mut content = File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
+    let mut piece = vec![0; 1 << 20];
+    loop {
+        let len = content.read(&mut piece).with_context(|| format!("cannot read {}", file.display()))?;
+        if len == 0 {
+            break;
+        }
+        hasher.update(&piece[..len]);
+    }
+    // The way a file is cut into blocks belongs to it, too.
+    hasher.update(format!("{reading:?} {} {}", super::run::BLOCK_ROWS, super::run::BLOCK_BYTES).as_bytes());
+    Ok(Uuid::new_v8(hasher.digest128().to_be_bytes()))
+}

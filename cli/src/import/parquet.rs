@@ -1,0 +1,77 @@
+//! Rows of a Parquet file.
+
+use std::fs::File;
+
+use anyhow::Result;
+use parquet::{
+    file::reader::{FileReader as _, SerializedFileReader},
+    record::{Field, reader::RowIter},
+};
+
+use super::source::{Record, Value};
+
+/// Rows of a Parquet file, in order.
+pub(super) struct ParquetRows {
+    header: Vec<String>,
+    count: u64,
+    rows: RowIter<'static>,
+    place: u64,
+}
+
+impl ParquetRows {
+    pub(super) fn open(file: File) -> Result<Self> {
+        let reader = SerializedFileReader::new(file)?;
+        let metadata = reader.metadata().file_metadata();
+        let count = u64::try_from(metadata.num_rows()).unwrap_or(0);
+        let schema = metadata.schema_descr().root_schema();
+        let header = schema.get_fields().iter().map(|field| field.name().to_owned()).collect();
+        Ok(Self { header, count, rows: RowIter::from_file_into(Box::new(reader)), place: 0 })
+    }
+
+    pub(super) fn header(&self) -> &[String] {
+        &self.header
+    }
+
+    pub(super) fn total(&self) -> u64 {
+        self.count
+    }
+}
+
+impl Iterator for ParquetRows {
+    type Item = Result<Record>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let row = self.rows.next()?;
+        self.place += 1;
+        let place = self.place;
+        let record = row.map(|row| Record {
+            place,
+            values: row.get_column_iter().map(|(_, field)| value(field)).collect(),
+        });
+        Some(record.map_err(Into::into))
+    }
+}
+
+fn value(field: &Field) -> Value {
+    match field {
+        Field::Null => Value::Null,
+        Field::Bool(flag) => Value::Flag(*flag),
+        Field::Byte(number) => Value::Integer((*number).into()),
+        Field::Short(number) => Value::Integer((*number).into()),
+        Field::Int(number) => Value::Integer((*number).into()),
+        Field::Long(number) => Value::Integer(*number),
+        Field::UByte(number) => Value::Integer((*number).into()),
+        Field::UShort(number) => Value::Integer((*number).into()),
+        Field::UInt(number) => Value::Integer((*number).into()),
+        Field::ULong(number) => {
+            i64::try_from(*number).map_or_else(|_| Value::Text(number.to_string()), Value::Integer)
+        }
+        Field::Float(value) => Value::Real((*value).into()),
+        Field::Double(value) => Value::Real(*value),
+        Field::Str(text) => Value::Text(text.clone()),
+        Field::Bytes(bytes) => Value::Text(String::from_utf8_lossy(bytes.data()).into_owned()),
+        Field::TimestampMillis(millis) => Value::Time(millis.saturating_mul(1000)),
+        Field::TimestampMicros(micros) => Value::Time(*micros),
+        other => Value::Text(other.to_string()),
+    }
+}

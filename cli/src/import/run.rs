@@ -1,0 +1,336 @@
+//! One file, block by block.
+
+use std::{
+    collections::{HashMap, HashSet},
+    io::IsTerminal as _,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use herdstream_client::{WriteClient, v1};
+use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+
+use super::{
+    Args,
+    columns::{Columns, Kind},
+    digest,
+    row::Row,
+    source::{Record, Source, Value},
+};
+use crate::times;
+
+/// Rows of a block, at most.
+pub(super) const BLOCK_ROWS: usize = 10_000;
+
+/// Encoded bytes of a block, at most: a batch may have 4 MiB.
+pub(super) const BLOCK_BYTES: usize = 3 << 20;
+
+/// Reasons that are shown.
+const SHOWN: usize = 5;
+
+/// Between two lines where there is no terminal.
+const LINE: Duration = Duration::from_secs(5);
+
+/// What became of a file so far.
+#[derive(Default)]
+struct Tally {
+    rows: u64,
+    bad: u64,
+    stored: u64,
+    quarantined: u64,
+    /// Rows of blocks that the server had before.
+    before: u64,
+    series: HashSet<v1::SeriesKey>,
+    first_us: Option<i64>,
+    last_us: Option<i64>,
+    reasons: Vec<String>,
+}
+
+/// Imports one file; answers how many rows were skipped or refused.
+pub(super) async fn import_file(args: &Args, client: Option<&WriteClient>, file: &Path) -> Result<u64> {
+    let name = file.display();
+    let mut source = Source::open(file)?;
+    let columns =
+        Columns::of(&source.header, &args.reading).with_context(|| format!("cannot import {name}"))?;
+    if !columns.unread.is_empty() {
+        eprintln!("{name}: columns that are not read: {}", columns.unread.join(", "));
+    }
+    let producer = digest::producer(file, &args.reading)?;
+    let committed = match client {
+        Some(client) => client.producer(producer.to_string()).await?.map_or(0, |row| row.committed_offset),
+        None => 0,
+    };
+    let mut import = Import {
+        args,
+        client,
+        producer: producer.to_string(),
+        committed,
+        offset: 0,
+        block: Vec::new(),
+        block_bytes: 0,
+        tally: Tally::default(),
+        rejected: Rejected { path: rejected_path(file), header: source.header.clone(), writer: None },
+        progress: Progress::new(&source, file),
+    };
+    let mut failure = None;
+    while let Some(record) = source.next() {
+        let record = record.with_context(|| format!("cannot read {name}"))?;
+        import.progress.at(source.position(), &import.tally);
+        match Row::of(&record, &columns, &args.reading) {
+            Ok(row) => import.add(row).await?,
+            Err(why) if args.reading.skip_bad_rows => import.skip(&record, &why)?,
+            Err(why) => {
+                failure = Some((record.place, why));
+                break;
+            }
+        }
+    }
+    if let Some((place, why)) = failure {
+        import.progress.end();
+        bail!("{name}:{place}: {why}; mend the row, or leave such rows out with --skip-bad-rows");
+    }
+    import.send().await?;
+    import.finish(file, columns.kind)
+}
+
+/// An import under way.
+struct Import<'a> {
+    args: &'a Args,
+    client: Option<&'a WriteClient>,
+    producer: String,
+    /// Blocks that the server had at the start.
+    committed: u64,
+    /// Blocks so far.
+    offset: u64,
+    block: Vec<Row>,
+    block_bytes: usize,
+    tally: Tally,
+    rejected: Rejected,
+    progress: Progress,
+}
+
+impl Import<'_> {
+    async fn add(&mut self, row: Row) -> Result<()> {
+        let tally = &mut self.tally;
+        tally.rows += 1;
+        let time_us = row.time_us();
+        tally.first_us = Some(tally.first_us.map_or(time_us, |first| first.min(time_us)));
+        tally.last_us = tally.last_us.max(Some(time_us));
+        if let Row::Reading(key, _) = &row
+            && !tally.series.contains(key)
+        {
+            tally.series.insert(key.clone());
+        }
+        let bytes = row.bytes();
+        if self.block.len() == BLOCK_ROWS || self.block_bytes + bytes > BLOCK_BYTES {
+            self.send().await?;
+        }
+        self.block_bytes += bytes;
+        self.block.push(row);
+        Ok(())
+    }
+
+    /// Leaves a row out.
+    fn skip(&mut self, record: &Record, why: &str) -> Result<()> {
+        self.tally.bad += 1;
+        if self.tally.reasons.len() < SHOWN {
+            self.tally.reasons.push(format!("row {}: {why}", record.place));
+        }
+        self.rejected.write(record, why)
+    }
+
+    /// Stores the block, unless the server has it.
+    async fn send(&mut self) -> Result<()> {
+        if self.block.is_empty() {
+            return Ok(());
+        }
+        self.offset += 1;
+        self.block_bytes = 0;
+        let block = std::mem::take(&mut self.block);
+        let rows = block.len() as u64;
+        let Some(client) = self.client else { return Ok(()) };
+        if self.offset <= self.committed {
+            self.tally.before += rows;
+            return Ok(());
+        }
+        let request = v1::WriteRequest {
+            producer_id: self.producer.clone(),
+            instance_id: String::new(),
+            gateway_id: self.args.gateway.clone(),
+            batch: Some(batch(self.offset, block)),
+            backfill: true,
+        };
+        let progress = &self.progress;
+        let told =
+            |error: &herdstream_client::Error| progress.say(&format!("waiting for the server: {error}"));
+        let answer = client.write_patiently(&request, self.args.patience, told).await.with_context(|| {
+            format!("block {} was not stored; start the import again to go on from there", self.offset)
+        })?;
+        self.tally.stored += u64::from(answer.stored);
+        self.tally.quarantined += u64::from(answer.quarantined);
+        for rejection in answer.rejections {
+            if self.tally.reasons.len() < SHOWN {
+                let row = (self.offset - 1) * BLOCK_ROWS as u64 + u64::from(rejection.index) + 1;
+                self.tally.reasons.push(format!("row {row}: {}: {}", rejection.field, rejection.message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Says what came of it.
+    fn finish(self, file: &Path, kind: Kind) -> Result<u64> {
+        let Self { args, tally, rejected, progress, .. } = self;
+        let took = progress.end();
+        let what = if kind == Kind::Readings { "readings" } else { "milkings" };
+        let span = match (tally.first_us, tally.last_us) {
+            (Some(first), Some(last)) => format!(", from {} to {}", times::show(first), times::show(last)),
+            _ => String::new(),
+        };
+        let series =
+            if kind == Kind::Readings { format!(" of {} series", tally.series.len()) } else { String::new() };
+        let name = file.display();
+        let rows = HumanCount(tally.rows);
+        if args.dry_run {
+            println!("{name}: {rows} {what}{series}{span}; nothing was stored, as --dry-run asks");
+        } else if tally.before == tally.rows && tally.bad == 0 {
+            println!("{name}: {rows} {what}{series}{span}; all of them were stored before");
+        } else {
+            let rate = tally.stored as f64 / took.as_secs_f64().max(1e-3);
+            println!(
+                "{name}: {rows} {what}{series}{span}; {} stored now ({} a second), {} before, {} refused, {} skipped",
+                HumanCount(tally.stored),
+                HumanCount(rate as u64),
+                HumanCount(tally.before),
+                HumanCount(tally.quarantined),
+                HumanCount(tally.bad)
+            );
+        }
+        for reason in &tally.reasons {
+            println!("  {reason}");
+        }
+        let refused = tally.bad + tally.quarantined;
+        if refused > tally.reasons.len() as u64 {
+            println!("  and {} more", HumanCount(refused - tally.reasons.len() as u64));
+        }
+        if tally.bad > 0 {
+            println!("  skipped rows are in {}", rejected.path.display());
+        }
+        rejected.finish()?;
+        Ok(refused)
+    }
+}
+
+/// A batch that carries its series.
+fn batch(offset: u64, rows: Vec<Row>) -> v1::Batch {
+    let mut batch = v1::Batch { offset, ..v1::Batch::default() };
+    let mut refs: HashMap<v1::SeriesKey, u32> = HashMap::new();
+    for row in rows {
+        match row {
+            Row::Reading(key, reading) => {
+                let next = refs.len() as u32 + 1;
+                let reference = *refs.entry(key.clone()).or_insert(next);
+                if reference == next {
+                    let v1::SeriesKey { farm_id, device_uid, device_type, metric_name, metric_unit } = key;
+                    let r#ref = reference;
+                    batch.series.push(v1::Series {
+                        r#ref,
+                        farm_id,
+                        device_uid,
+                        device_type,
+                        metric_name,
+                        metric_unit,
+                    });
+                }
+                batch.readings.push(v1::Reading { series_ref: reference, ..reading });
+            }
+            Row::Milking(milking) => batch.milkings.push(*milking),
+        }
+    }
+    batch
+}
+
+fn rejected_path(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".rejected.csv");
+    name.into()
+}
+
+/// Rows that were left out, with their reasons; a file only if there are any.
+struct Rejected {
+    path: PathBuf,
+    header: Vec<String>,
+    writer: Option<csv::Writer<std::fs::File>>,
+}
+
+impl Rejected {
+    fn write(&mut self, record: &Record, why: &str) -> Result<()> {
+        if self.writer.is_none() {
+            let writer = csv::Writer::from_path(&self.path);
+            let mut writer = writer.with_context(|| format!("cannot write {}", self.path.display()))?;
+            writer.write_record(self.header.iter().map(String::as_str).chain(["reason"]))?;
+            self.writer = Some(writer);
+        }
+        if let Some(writer) = &mut self.writer {
+            let text = |value: &Value| match value {
+                Value::Null => String::new(),
+                Value::Text(text) => text.clone(),
+                other => other.to_string(),
+            };
+            writer.write_record(record.values.iter().map(text).chain([why.to_owned()]))?;
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<()> {
+        self.writer.map_or(Ok(()), |mut writer| Ok(writer.flush()?))
+    }
+}
+
+/// How far it is: a bar on a terminal, a line now and then elsewhere.
+struct Progress {
+    bar: Option<ProgressBar>,
+    began: Instant,
+    told: Instant,
+    name: String,
+    size: u64,
+}
+
+impl Progress {
+    fn new(source: &Source, file: &Path) -> Self {
+        let name = file.display().to_string();
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let unit =
+                if source.is_csv { "{bytes} of {total_bytes}" } else { "{human_pos} of {human_len} rows" };
+            let template = format!("{{msg}} {{bar:30}} {unit}, {{eta}} left");
+            let style =
+                ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
+            ProgressBar::new(source.size).with_style(style).with_message(name.clone())
+        });
+        Self { bar, began: Instant::now(), told: Instant::now(), name, size: source.size }
+    }
+
+    fn at(&mut self, position: u64, tally: &Tally) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(position);
+        } else if self.told.elapsed() >= LINE {
+            self.told = Instant::now();
+            let percent = 100 * position / self.size.max(1);
+            eprintln!("{}: {percent} %, {} rows", self.name, HumanCount(tally.rows));
+        }
+    }
+
+    fn say(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(text),
+            None => eprintln!("{}: {text}", self.name),
+        }
+    }
+
+    fn end(&self) -> Duration {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        self.began.elapsed()
+    }
+}

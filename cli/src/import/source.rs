@@ -1,0 +1,120 @@
+//! Rows of a file, one after the other.
+
+use std::{
+    fmt,
+    fs::File,
+    io::{self, BufReader, Read},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use anyhow::{Context as _, Result};
+
+use super::parquet::ParquetRows;
+
+/// A value as a file has it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Value {
+    Null,
+    Text(String),
+    Integer(i64),
+    Real(f64),
+    Flag(bool),
+    /// Microseconds since 1970.
+    Time(i64),
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => f.write_str("nothing"),
+            Self::Text(text) => write!(f, "{text:?}"),
+            Self::Integer(number) | Self::Time(number) => number.fmt(f),
+            Self::Real(value) => value.fmt(f),
+            Self::Flag(flag) => flag.fmt(f),
+        }
+    }
+}
+
+/// A row, and where it is: a line of a CSV file, a row of a Parquet file.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) place: u64,
+    pub(super) values: Vec<Value>,
+}
+
+/// A file that is being read.
+pub(super) struct Source {
+    pub(super) header: Vec<String>,
+    /// Bytes of a CSV file, rows of a Parquet file.
+    pub(super) size: u64,
+    pub(super) is_csv: bool,
+    read: Arc<AtomicU64>,
+    rows: Box<dyn Iterator<Item = Result<Record>>>,
+}
+
+impl Source {
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+        let is_parquet = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"));
+        if is_parquet { Self::parquet(file) } else { Self::csv(file) }
+            .with_context(|| format!("cannot read {}", path.display()))
+    }
+
+    /// How far it was read, of [`Source::size`].
+    pub(super) fn position(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
+    }
+
+    fn csv(file: File) -> Result<Self> {
+        let size = file.metadata()?.len();
+        let read = Arc::new(AtomicU64::new(0));
+        let counted = Counted { inner: BufReader::with_capacity(1 << 20, file), read: Arc::clone(&read) };
+        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::Headers).from_reader(counted);
+        let header =
+            reader.headers()?.iter().map(|name| name.trim_start_matches('\u{feff}').to_owned()).collect();
+        let rows = reader.into_records().map(|record| {
+            let record = record?;
+            let place = record.position().map_or(0, csv::Position::line);
+            let value = |text: &str| if text.is_empty() { Value::Null } else { Value::Text(text.to_owned()) };
+            Ok(Record { place, values: record.iter().map(value).collect() })
+        });
+        Ok(Self { header, size, is_csv: true, read, rows: Box::new(rows) })
+    }
+
+    fn parquet(file: File) -> Result<Self> {
+        let read = Arc::new(AtomicU64::new(0));
+        let rows = ParquetRows::open(file)?;
+        let (header, size) = (rows.header().to_vec(), rows.total());
+        let counter = Arc::clone(&read);
+        let rows = rows.inspect(move |_| {
+            counter.fetch_add(1, Ordering::Relaxed);
+        });
+        Ok(Self { header, size, is_csv: false, read, rows: Box::new(rows) })
+    }
+}
+
+impl Iterator for Source {
+    type Item = Result<Record>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.rows.next()
+    }
+}
+
+/// Counts the bytes that are read.
+struct Counted<R> {
+    inner: R,
+    read: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = self.inner.read(buffer)?;
+        self.read.fetch_add(len as u64, Ordering::Relaxed);
+        Ok(len)
+    }
+}

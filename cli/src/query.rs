@@ -1,0 +1,352 @@
+//! `herdstream query`: questions to a server.
+
+mod range;
+mod tables;
+
+use anyhow::Result;
+use futures::TryStreamExt as _;
+use herdstream_client::{QueryClient, v1};
+
+use crate::{
+    connect::{ServerArgs, reach},
+    output::{Cell, OutputArgs, Rows, time},
+    times::{self, Micros},
+};
+
+/// What to ask.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// The newest reading of each metric of a device
+    Latest {
+        /// The device
+        device: String,
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        with: With,
+    },
+    /// One metric over time, as a chart and a table: readings, or statistics by 15 minutes, hour or day
+    #[command(after_long_help = range::HELP)]
+    Range(range::Args),
+    /// All readings of a range, however many
+    Stream(range::StreamArgs),
+    /// Newest values as they come, until Ctrl-C
+    Watch {
+        /// Only this device
+        #[arg(long, required_unless_present = "farm")]
+        device: Option<String>,
+        #[command(flatten)]
+        which: Which,
+        /// Between two looks
+        #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = humantime::parse_duration)]
+        interval: std::time::Duration,
+        #[command(flatten)]
+        with: With,
+    },
+    /// Milkings, one by one
+    Milkings {
+        /// The farm
+        farm: i32,
+        /// Only this animal
+        #[arg(long)]
+        animal: Option<i32>,
+        #[command(flatten)]
+        span: Span,
+        #[command(flatten)]
+        with: With,
+    },
+    /// Milk by animal and day
+    Milk {
+        /// The farm
+        farm: i32,
+        /// Only this animal
+        #[arg(long)]
+        animal: Option<i32>,
+        #[command(flatten)]
+        days: Days,
+        #[command(flatten)]
+        with: With,
+    },
+    /// A farm's days: each metric of each kind of device
+    FarmSummary {
+        /// The farm
+        farm: i32,
+        /// Only these metrics
+        #[arg(long = "metric", value_name = "METRIC")]
+        metrics: Vec<String>,
+        /// Only this kind of device
+        #[arg(long)]
+        device_type: Option<String>,
+        #[command(flatten)]
+        days: Days,
+        #[command(flatten)]
+        with: With,
+    },
+    /// What was measured of an animal: each metric with its newest reading and its statistics
+    Animal {
+        /// The animal
+        animal: i32,
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        span: Span,
+        #[command(flatten)]
+        with: With,
+    },
+    /// Devices and whether they are heard
+    Devices {
+        /// Only this farm
+        #[arg(long)]
+        farm: Option<i32>,
+        #[command(flatten)]
+        with: With,
+    },
+    /// One device and whether it is heard
+    Status {
+        /// The device
+        device: String,
+        #[command(flatten)]
+        with: With,
+    },
+    /// Series: which device measures what
+    Series {
+        /// Only this device
+        #[arg(long)]
+        device: Option<String>,
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        with: With,
+    },
+    /// How much arrived lately
+    Stats {
+        #[command(flatten)]
+        with: With,
+    },
+    /// What answers: version, store and what it has
+    Info {
+        #[command(flatten)]
+        with: With,
+    },
+}
+
+/// The server, and the form of the answer.
+#[derive(Debug, clap::Args)]
+pub(crate) struct With {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// Which of several.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Which {
+    /// Only this farm
+    #[arg(long)]
+    farm: Option<i32>,
+    /// Only these metrics
+    #[arg(long = "metric", value_name = "METRIC")]
+    metrics: Vec<String>,
+}
+
+/// A range of time.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct Span {
+    /// Start: an age such as -24h or -7d, a date, or a time with its offset
+    #[arg(long, value_name = "TIME", default_value = "-24h", allow_hyphen_values = true, value_parser = times::parse)]
+    pub(crate) from: Micros,
+    /// End, not included
+    #[arg(long, value_name = "TIME", default_value = "now", allow_hyphen_values = true, value_parser = times::parse)]
+    pub(crate) to: Micros,
+}
+
+/// Days of a time zone.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Days {
+    /// First day, as 2026-11-24 [default: six days ago]
+    #[arg(long, value_name = "DATE")]
+    first: Option<String>,
+    /// Last day, included [default: today]
+    #[arg(long, value_name = "DATE")]
+    last: Option<String>,
+    /// Time zone of the days, as Europe/Berlin [default: UTC]
+    #[arg(long, value_name = "ZONE", default_value = "", hide_default_value = true)]
+    time_zone: String,
+}
+
+impl Days {
+    fn dates(&self) -> (String, String) {
+        let first = self.first.clone().unwrap_or_else(|| times::days_ago(6));
+        (first, self.last.clone().unwrap_or_else(|| times::days_ago(0)))
+    }
+}
+
+impl With {
+    pub(crate) async fn client(&self) -> Result<QueryClient> {
+        reach(&self.server.endpoint, QueryClient::connect(self.server.config()?).await)
+    }
+}
+
+/// Asks, and shows the answer.
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn query(command: Command) -> Result<()> {
+    match command {
+        Command::Latest { device, which, with } => {
+            let request = v1::GetLatestRequest {
+                device_uid: device,
+                farm_id: which.farm.unwrap_or_default(),
+                metric_names: which.metrics,
+            };
+            let latest = with.client().await?.get_latest(request).await?;
+            tables::readings(&latest).without_empty_columns().print(with.output.format())
+        }
+        Command::Range(args) => range::range(args).await,
+        Command::Stream(args) => range::stream(args).await,
+        Command::Watch { device, which, interval, with } => {
+            let request = v1::WatchReadingsRequest {
+                device_uid: device.unwrap_or_default(),
+                farm_id: which.farm.unwrap_or_default(),
+                metric_names: which.metrics,
+                interval_ms: u32::try_from(interval.as_millis()).unwrap_or(u32::MAX),
+            };
+            let mut parts = Box::pin(with.client().await?.watch_readings(request).await?);
+            while let Some(changed) = parts.try_next().await? {
+                tables::readings(&changed).without_empty_columns().print(with.output.format())?;
+            }
+            Ok(())
+        }
+        Command::Milkings { farm, animal, span, with } => {
+            let request = v1::QueryMilkingsRequest {
+                farm_id: farm,
+                animal_id: animal.unwrap_or_default(),
+                start_us: span.from,
+                end_us: span.to,
+                ..v1::QueryMilkingsRequest::default()
+            };
+            let milkings: Vec<_> = with.client().await?.query_milkings_all(request).try_collect().await?;
+            tables::milkings(&milkings).without_empty_columns().print(with.output.format())
+        }
+        Command::Milk { farm, animal, days, with } => {
+            let (first_date, last_date) = days.dates();
+            let request = v1::GetMilkProductionDailyRequest {
+                farm_id: farm,
+                animal_id: animal.unwrap_or_default(),
+                first_date,
+                last_date,
+                time_zone: days.time_zone,
+                ..v1::GetMilkProductionDailyRequest::default()
+            };
+            let client = with.client().await?;
+            let days: Vec<_> = client.get_milk_production_daily_all(request).try_collect().await?;
+            tables::milk(&days).without_empty_columns().print(with.output.format())
+        }
+        Command::FarmSummary { farm, metrics, device_type, days, with } => {
+            let (first_date, last_date) = days.dates();
+            let request = v1::GetFarmDailySummaryRequest {
+                farm_id: farm,
+                first_date,
+                last_date,
+                time_zone: days.time_zone,
+                metric_names: metrics,
+                device_type: device_type.unwrap_or_default(),
+            };
+            let answer = with.client().await?.get_farm_daily_summary(request).await?;
+            tables::farm_days(&answer.days).without_empty_columns().print(with.output.format())
+        }
+        Command::Animal { animal, which, span, with } => {
+            let request = v1::GetAnimalMetricsRequest {
+                animal_id: animal,
+                farm_id: which.farm.unwrap_or_default(),
+                start_us: span.from,
+                end_us: span.to,
+                metric_names: which.metrics,
+            };
+            let answer = with.client().await?.get_animal_metrics(request).await?;
+            tables::animal(&answer.metrics).without_empty_columns().print(with.output.format())
+        }
+        Command::Devices { farm, with } => {
+            let farm_id = farm.unwrap_or_default();
+            let request = v1::ListDevicesRequest { farm_id, ..v1::ListDevicesRequest::default() };
+            let devices: Vec<_> = with.client().await?.list_devices_all(request).try_collect().await?;
+            tables::devices(&devices).print(with.output.format())
+        }
+        Command::Status { device, with } => {
+            let request = v1::GetDeviceStatusRequest { device_uid: device, farm_id: 0 };
+            let devices = with.client().await?.get_device_status(request).await?;
+            tables::devices(&devices).print(with.output.format())
+        }
+        Command::Series { device, which, with } => series(device, which, &with).await,
+        Command::Stats { with } => stats(&with).await,
+        Command::Info { with } => info(&with).await,
+    }
+}
+
+async fn series(device: Option<String>, which: Which, with: &With) -> Result<()> {
+    let request = v1::ListSeriesRequest {
+        farm_id: which.farm.unwrap_or_default(),
+        device_uid: device.unwrap_or_default(),
+        ..v1::ListSeriesRequest::default()
+    };
+    let found: Vec<_> = with.client().await?.list_series_all(request).try_collect().await?;
+    let mut rows = Rows::new(&["farm", "device", "type", "metric", "unit"]);
+    for key in
+        found.into_iter().filter(|key| which.metrics.is_empty() || which.metrics.contains(&key.metric_name))
+    {
+        rows.push(vec![
+            key.farm_id.into(),
+            key.device_uid.into(),
+            key.device_type.into(),
+            key.metric_name.into(),
+            key.metric_unit.into(),
+        ]);
+    }
+    rows.print(with.output.format())
+}
+
+async fn stats(with: &With) -> Result<()> {
+    let stats = with.client().await?.get_ingestion_stats().await?;
+    let mut rows = Rows::new(&["last_hour", "last_24h", "active_devices", "waiting"]);
+    let counts = [stats.readings_last_hour, stats.readings_last_24h, stats.active_devices, stats.buffer_size];
+    rows.push(counts.map(Cell::from).into());
+    rows.print(with.output.format())
+}
+
+async fn info(with: &With) -> Result<()> {
+    let info = with.client().await?.get_server_info().await?;
+    let mut rows = Rows::new(&["what", "value", "note"]);
+    let mut add =
+        |what: &str, value: Cell, note: String| rows.push(vec![what.to_owned().into(), value, note.into()]);
+    add("version", info.version.into(), String::new());
+    add("profile", info.profile.into(), info.reason);
+    add("database", info.database_version.into(), String::new());
+    add("extension", info.extension_version.into(), info.licence);
+    for feature in info.features {
+        add(&feature.name, Cell::Flag(feature.enabled), feature.note);
+    }
+    rows.print(with.output.format())
+}
+
+/// A series in a few words.
+fn name(key: Option<&v1::SeriesKey>) -> String {
+    let Some(key) = key else { return String::new() };
+    let subject = if key.device_uid.is_empty() {
+        format!("{}s of farm {}", key.device_type, key.farm_id)
+    } else {
+        key.device_uid.clone()
+    };
+    let unit = if key.metric_unit.is_empty() { String::new() } else { format!(" ({})", key.metric_unit) };
+    format!("{} of {subject}{unit}", key.metric_name)
+}
+
+/// The last time that is no longer kept, for people.
+fn tell_kept_from(kept_from_us: Micros, from: Micros) {
+    if kept_from_us > from
+        && let Cell::Time(time_us) = time(kept_from_us)
+    {
+        eprintln!(
+            "herdstream: what lies before {} is no longer kept at this resolution",
+            times::show(time_us)
+        );
+    }
+}
