@@ -71,7 +71,7 @@ pub(super) fn kind(error: &sqlx::Error) -> Kind {
 
 /// Whether the database has no such feature.
 pub(super) fn is_unsupported(error: &sqlx::Error) -> bool {
-    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "0A000")
+    matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("0A000"))
 }
 
 /// The store is down because of this.
