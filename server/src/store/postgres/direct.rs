@@ -13,10 +13,11 @@ use sqlx::{PgConnection, PgPool, Row as _, postgres::PgRow};
 use tokio::time::Instant;
 
 use super::{
+    chunks::day,
     connect::{CopyMode, DirectCompress, PostgresConfig},
     error::{OpenError, explain},
     profile::{Facts, Profile, number},
-    rows,
+    rows, time,
 };
 use crate::{
     ops::metrics,
@@ -28,9 +29,6 @@ const OLDEST_EXTENSION: (u32, u32) = (2, 26);
 
 /// Between two looks at the chunks.
 const PERIOD: Duration = Duration::from_mins(1);
-
-/// Microseconds of a day.
-const DAY_US: i64 = 86_400_000_000;
 
 /// Chunks of readings that were made within the last day.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -186,9 +184,9 @@ pub(super) fn count(chunks: &[Made]) -> NewChunks {
 /// A chunk that is not compressed although readings of these days were copied into it.
 fn missed<'a>(chunks: &'a [Made], copied: &BTreeSet<i64>) -> Option<&'a Made> {
     chunks.iter().filter(|chunk| !chunk.is_compressed).find(|chunk| {
-        let first = chunk.range_start.timestamp_micros().div_euclid(DAY_US);
+        let first = day(time::micros(chunk.range_start));
         // A chunk of another width than a day is the operator's choice.
-        let end = chunk.range_end.timestamp_micros().div_euclid(DAY_US).max(first + 1);
+        let end = day(time::micros(chunk.range_end)).max(first + 1);
         copied.range(first..end).next().is_some()
     })
 }
@@ -198,7 +196,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::store::postgres::time;
+
+    const DAY_US: i64 = 86_400_000_000;
 
     fn made(name: String, is_compressed: bool, first: i64, days: i64) -> Made {
         let at = |day: i64| time::at(day * DAY_US);
