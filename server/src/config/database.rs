@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::values;
-use crate::store::postgres::{CopyMode, PostgresConfig, ProfileChoice};
+use crate::store::postgres::{CopyMode, DirectCompress, PostgresConfig, ProfileChoice};
 
 /// PostgreSQL or TimescaleDB, in place of the embedded store.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -32,8 +32,12 @@ pub struct DatabaseConfig {
     /// Time after which the database gives up waiting for a lock. 100 ms to 1 hour; default 10 s.
     #[serde(with = "values::duration")]
     pub lock_timeout: Duration,
-    /// `"auto"`, or `"never"` where something between does not speak `COPY`. Default: auto.
+    /// `"auto"`: by `COPY`, or by `INSERT` once the database has refused that; `"never"`: by `INSERT` from the
+    /// start, where something between does not speak `COPY`. Default: auto.
     pub copy: CopyMode,
+    /// `"auto"`: TimescaleDB of 2.26 or later compresses readings as they are copied in; `"never"`: the
+    /// compression policy does it later. Default: auto.
+    pub direct_compress: DirectCompress,
 }
 
 impl Default for DatabaseConfig {
@@ -49,6 +53,7 @@ impl Default for DatabaseConfig {
             statement_timeout: defaults.statement_timeout,
             lock_timeout: defaults.lock_timeout,
             copy: defaults.copy,
+            direct_compress: defaults.direct_compress,
         }
     }
 }
@@ -65,6 +70,7 @@ impl DatabaseConfig {
             statement_timeout: self.statement_timeout,
             lock_timeout: self.lock_timeout,
             copy: self.copy,
+            direct_compress: self.direct_compress,
             ..PostgresConfig::new(url.expose_secret())
         })
     }

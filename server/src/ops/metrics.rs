@@ -72,6 +72,13 @@ pub fn store_up(up: bool) {
     METERS.store_up.set(i64::from(up));
 }
 
+/// Chunks of readings made within the last day, compressed and not.
+pub fn new_chunks(compressed: u64, uncompressed: u64) {
+    for (gauge, chunks) in METERS.new_chunks.iter().zip([compressed, uncompressed]) {
+        gauge.set(chunks as f64);
+    }
+}
+
 /// A unary call was answered.
 pub fn call(rpc: Rpc, answer: Answer, took: Duration) {
     METERS.calls[rpc as usize][answer as usize].record(took);

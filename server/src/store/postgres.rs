@@ -29,6 +29,7 @@ mod commit;
 mod connect;
 mod copy;
 mod devices;
+mod direct;
 mod error;
 mod ledger;
 mod migrate;
@@ -40,13 +41,15 @@ mod series;
 mod time;
 mod trace;
 
-pub use connect::{CopyMode, PostgresConfig, ProfileChoice};
+pub use connect::{CopyMode, DirectCompress, PostgresConfig, ProfileChoice};
+pub use direct::NewChunks;
 pub use error::OpenError;
 pub use profile::{Facts, Profile};
 
 use chunks::Chunks;
 use commit::Committer;
 use devices::Devices;
+use direct::Watch;
 use error::unavailable;
 use series::Catalogue;
 
@@ -67,6 +70,7 @@ struct Shared {
     chunks: Chunks,
     devices: Devices,
     committer: Committer,
+    watch: Watch,
 }
 
 impl PostgresStore {
@@ -82,6 +86,7 @@ impl PostgresStore {
             chunks: Chunks::new(facts.profile),
             devices: Devices::default(),
             committer: Committer::new(&config),
+            watch: Watch::new(&facts),
             facts,
             pool,
         });
@@ -106,6 +111,19 @@ impl PostgresStore {
     pub fn facts(&self) -> &Facts {
         &self.shared.facts
     }
+
+    /// Chunks of readings made within the last day; None: PostgreSQL has partitions, which it does not compress.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`].
+    pub async fn new_chunks(&self) -> Result<Option<NewChunks>, StoreError> {
+        if self.shared.facts.profile == Profile::Postgres {
+            return Ok(None);
+        }
+        let chunks = direct::find(&self.shared.pool).await.map_err(unavailable)?;
+        Ok(Some(direct::count(&chunks)))
+    }
 }
 
 /// Writes what was heard of devices now and then, and forgets old activity.
@@ -122,6 +140,7 @@ async fn flush(shared: Arc<Shared>, activity: Duration, stop: CancellationToken)
         if let Err(error) = shared.devices.save(&shared.pool).await {
             tracing::debug!(%error, "what was heard of devices is written later");
         }
+        shared.watch.look(&shared.pool).await;
         let oldest = chrono::Utc::now() - activity;
         drop(sqlx::query(sql!("forget_activity")).bind(oldest).execute(&shared.pool).await);
     }
@@ -240,7 +259,8 @@ impl Store for PostgresStore {
     }
 
     fn describe(&self) -> Description {
-        self.shared.facts.describe()
+        let Shared { facts, committer, watch, .. } = &*self.shared;
+        facts.describe(committer.copying.is_on(), watch.is_disappointed())
     }
 
     async fn close(&self) {

@@ -14,6 +14,8 @@ use sqlx::{Connection as _, Executor as _, PgConnection};
 
 use super::{laws::Fixture, model};
 
+mod direct;
+mod faults;
 mod opening;
 mod queries;
 mod refused;
@@ -44,36 +46,34 @@ mod timescale {
 pub(super) struct Database {
     store: Option<Arc<PostgresStore>>,
     config: PostgresConfig,
-    _timescale: Option<Timescale>,
+    timescale: Option<Timescale>,
 }
 
 impl Database {
     /// On plain PostgreSQL; None: it is not installed.
     pub(super) async fn plain() -> Option<Self> {
-        let server = Postgres::shared()?;
-        let config = PostgresConfig { activity: forever(), ..PostgresConfig::new(server.create_database()) };
-        Some(Self::open(config, None).await)
+        Self::plain_with(|_| {}).await
     }
 
     /// Likewise, by `INSERT`.
     pub(super) async fn without_copy() -> Option<Self> {
-        let server = Postgres::shared()?;
-        let config = PostgresConfig {
-            activity: forever(),
-            copy: CopyMode::Never,
-            ..PostgresConfig::new(server.create_database())
-        };
-        Some(Self::open(config, None).await)
+        Self::plain_with(|config| config.copy = CopyMode::Never).await
     }
 
     /// On TimescaleDB; None: it is not to be had.
     pub(super) async fn timescale() -> Option<Self> {
+        Self::timescale_with(|_| {}).await
+    }
+
+    /// Likewise, set up otherwise. PGlite has no COPY, which the store finds out.
+    async fn timescale_with(change: impl FnOnce(&mut PostgresConfig)) -> Option<Self> {
         let timescale = Timescale::start()?;
         let mut config = PostgresConfig { activity: forever(), ..PostgresConfig::new(timescale.url()) };
         if !timescale.is_real() {
-            (config.copy, config.pool_min, config.pool_max) = (CopyMode::Never, 1, 1);
+            (config.pool_min, config.pool_max) = (1, 1);
             config.acquire_timeout = Duration::from_secs(60);
         }
+        change(&mut config);
         Some(Self::open(config, Some(timescale)).await)
     }
 
@@ -84,14 +84,43 @@ impl Database {
 
     /// Runs statements, as an operator would.
     pub(super) async fn run(&self, statements: &'static str) {
-        let url = self.config.url.expose_secret();
-        let mut connection = PgConnection::connect(url).await.expect("the database answers");
-        connection.execute(statements).await.expect("the statements run");
+        self.connect().await.execute(statements).await.expect("the statements run");
+    }
+
+    /// On plain PostgreSQL, set up otherwise.
+    async fn plain_with(change: impl FnOnce(&mut PostgresConfig)) -> Option<Self> {
+        let server = Postgres::shared()?;
+        let mut config =
+            PostgresConfig { activity: forever(), ..PostgresConfig::new(server.create_database()) };
+        change(&mut config);
+        Some(Self::open(config, None).await)
+    }
+
+    /// The store as what it is.
+    fn postgres(&self) -> &PostgresStore {
+        self.store.as_ref().expect("it is open")
+    }
+
+    /// Whether it is a TimescaleDB that has everything, other than PGlite.
+    fn is_real(&self) -> bool {
+        self.timescale.as_ref().is_some_and(Timescale::is_real)
+    }
+
+    /// A connection of somebody else.
+    async fn connect(&self) -> PgConnection {
+        PgConnection::connect(self.config.url.expose_secret()).await.expect("the database answers")
     }
 
     async fn open(config: PostgresConfig, timescale: Option<Timescale>) -> Self {
         let store = PostgresStore::open(config.clone()).await.expect("the store opens");
-        Self { store: Some(Arc::new(store)), config, _timescale: timescale }
+        let database = Self { store: Some(Arc::new(store)), config, timescale };
+        if database.is_real() {
+            // The laws store readings of long ago: retention would take them away half way.
+            let pause = "SELECT alter_job(job_id, scheduled => false) FROM timescaledb_information.jobs \
+                         WHERE job_id >= 1000";
+            database.run(pause).await;
+        }
+        database
     }
 }
 

@@ -141,6 +141,8 @@ pub(in super::super) struct Meters {
     pub(super) credit: Total,
     pub(super) store_up: Gauged,
     pub(in super::super) disk_free: Gauged,
+    /// Compressed and not.
+    pub(super) new_chunks: [Gauge; 2],
     /// In the order of [`Rpc`] and [`Answer`].
     pub(super) calls: [[Timed; ANSWERS.len()]; RPCS.len()],
     pub(super) refreshes: Timed,
@@ -157,6 +159,7 @@ pub(in super::super) struct Meters {
 }
 
 impl Meters {
+    #[expect(clippy::too_many_lines, reason = "a list of all there are")]
     fn new() -> Self {
         let make = Maker::new();
         let readings = "Readings and milkings";
@@ -223,6 +226,13 @@ impl Meters {
             },
             disk_free: make
                 .gauge(("herdstream_disk_free_bytes", Unit::Bytes), "Free bytes on the disk of the store."),
+            new_chunks: ["true", "false"].map(|compressed| {
+                make.gauge_with(
+                    ("herdstream_new_chunks", Unit::Count),
+                    "Chunks of readings made within the last day on TimescaleDB, by whether they are compressed.",
+                    vec![Label::new("compressed", compressed)],
+                )
+            }),
             calls: RPCS.map(|rpc| {
                 ANSWERS.map(|answer| {
                     let labels = vec![Label::new("rpc", rpc), Label::new("answer", answer)];

@@ -28,6 +28,8 @@ fn every_metric_is_there_from_the_start() {
         "herdstream_credit_granted_bytes_total",
         "herdstream_store_up",
         "herdstream_disk_free_bytes",
+        "herdstream_new_chunks{compressed=\"true\"}",
+        "herdstream_new_chunks{compressed=\"false\"}",
         "herdstream_call_duration_seconds_count{rpc=\"QueryRange\",answer=\"refused\"}",
         "herdstream_build_info{version=\"0.1.0\"}",
         "process_start_time_seconds",
@@ -49,6 +51,7 @@ fn what_happens_is_counted() {
     commit(Duration::from_millis(3), 700, 9_000);
     quarantined(RejectionCode::StoreRefused);
     call(Rpc::GetLatest, Answer::Failed, Duration::from_secs(2));
+    new_chunks(3, 1);
     upkeep();
     let after = render();
     let grew = |series: &str| value(&after, series).unwrap_or(0.0) - value(&before, series).unwrap_or(0.0);
@@ -57,6 +60,8 @@ fn what_happens_is_counted() {
     assert!(grew("herdstream_commit_duration_seconds_bucket{le=\"0.005\"}") >= 1.0);
     assert!(grew("herdstream_commit_readings_bucket{le=\"1000\"}") >= 1.0);
     assert!(grew("herdstream_readings_quarantined_total{code=\"store_refused\"}") >= 1.0);
+    assert_eq!(value(&after, "herdstream_new_chunks{compressed=\"true\"}"), Some(3.0));
+    assert_eq!(value(&after, "herdstream_new_chunks{compressed=\"false\"}"), Some(1.0));
     let slow = "herdstream_call_duration_seconds_bucket{rpc=\"GetLatest\",answer=\"failed\",le=\"2.5\"}";
     assert!(grew(slow) >= 1.0, "{after}");
 }

@@ -9,8 +9,8 @@ use sqlx::{Connection as _, PgConnection};
 use super::{
     Shared,
     attempts::Attempts,
-    connect::{CopyMode, PostgresConfig},
-    copy,
+    connect::PostgresConfig,
+    copy::Copying,
     error::{Kind, kind, unavailable},
     ledger::{self, Standing},
     others,
@@ -34,7 +34,7 @@ const CONFLICTS: usize = 5;
 
 /// How readings are written, and under which numbers activity is counted.
 pub(super) struct Committer {
-    copies: bool,
+    pub(super) copying: Copying,
     /// Longer than the database may take with all statements of a commit.
     patience: Duration,
     activity: Duration,
@@ -49,7 +49,7 @@ impl Committer {
         let first =
             i64::from_be_bytes(*uuid::Uuid::new_v4().as_bytes().first_chunk().unwrap_or(&[1; 8])) >> 16;
         Self {
-            copies: config.copy == CopyMode::Auto,
+            copying: Copying::new(config.copy),
             patience: 2 * config.statement_timeout,
             activity: config.activity,
             attempts: Attempts::default(),
@@ -68,7 +68,7 @@ struct Work<'a> {
     devices: &'a HashMap<SeriesId, Arc<DeviceKey>>,
     writer: i64,
     activity: Duration,
-    copies: bool,
+    copying: &'a Copying,
     /// Some data was refused: find out which.
     trace: bool,
 }
@@ -82,8 +82,12 @@ impl Shared {
         let mut conflicts = 0;
         let mut refusals = 0;
         loop {
+            let copies = self.committer.copying.is_on();
             let error = match self.attempt(group, refusals >= 2).await {
                 Ok((outcomes, heard)) => {
+                    if copies {
+                        self.watch.copied(group, &outcomes);
+                    }
                     self.devices.heard(heard);
                     return Ok(outcomes);
                 }
@@ -96,6 +100,8 @@ impl Shared {
                     self.chunks.forget();
                 }
                 Kind::Conflict if conflicts < CONFLICTS => conflicts += 1,
+                // It was this attempt that found out that there is no COPY.
+                _ if copies && !self.committer.copying.is_on() => {}
                 _ => return Err(unavailable(error)),
             }
         }
@@ -107,13 +113,12 @@ impl Shared {
         let mut series: Vec<SeriesId> = series.collect();
         series.sort_unstable();
         series.dedup();
-        self.chunks.ensure(&self.pool, rows::days(group)).await?;
+        self.chunks.ensure(&self.pool, rows::days(&group.producers)).await?;
         let devices = self.catalogue.devices(&self.pool, series.into_iter()).await?;
         let mut connection = self.pool.acquire().await?;
         let writer = self.committer.writers.lock().pop().unwrap_or_default();
-        let Committer { copies, activity, .. } = self.committer;
-        let attempts = &self.committer.attempts;
-        let work = Work { group, attempts, devices: &devices, writer, activity, copies, trace };
+        let Committer { copying, attempts, activity, .. } = &self.committer;
+        let work = Work { group, attempts, devices: &devices, writer, activity: *activity, copying, trace };
         let done = match tokio::time::timeout(self.committer.patience, work.run(&mut connection)).await {
             Ok(done) => done,
             Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
@@ -188,7 +193,7 @@ impl Work<'_> {
         readings: &[Row<'r>],
         milkings: &[MilkingRow<'r>],
     ) -> Result<(Vec<(Row<'r>, String)>, Vec<(MilkingRow<'r>, String)>), sqlx::Error> {
-        let writer = RowWriter { copies: self.copies };
+        let writer = RowWriter { copying: self.copying };
         if self.trace {
             let refused = write_sound(connection, readings, &writer).await?;
             return Ok((refused, write_sound(connection, milkings, &writer).await?));
@@ -314,17 +319,17 @@ async fn write_quarantine(
     others::insert_quarantine(connection, &records).await
 }
 
-struct RowWriter {
-    copies: bool,
+struct RowWriter<'a> {
+    copying: &'a Copying,
 }
 
-impl Writer<Row<'_>> for RowWriter {
+impl Writer<Row<'_>> for RowWriter<'_> {
     async fn write(&self, connection: &mut PgConnection, rows: &[Row<'_>]) -> Result<(), sqlx::Error> {
-        if self.copies { copy::copy(connection, rows).await } else { copy::insert(connection, rows).await }
+        self.copying.write(connection, rows).await
     }
 }
 
-impl Writer<MilkingRow<'_>> for RowWriter {
+impl Writer<MilkingRow<'_>> for RowWriter<'_> {
     async fn write(&self, connection: &mut PgConnection, rows: &[MilkingRow<'_>]) -> Result<(), sqlx::Error> {
         others::insert_milkings(connection, rows).await
     }

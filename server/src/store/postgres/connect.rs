@@ -10,6 +10,7 @@ use sqlx::{
 };
 
 use super::{
+    direct,
     error::{OpenError, explain},
     migrate,
     profile::{Facts, Profile, detect},
@@ -37,6 +38,8 @@ pub struct PostgresConfig {
     pub lock_timeout: Duration,
     /// How readings get there.
     pub copy: CopyMode,
+    /// Whether TimescaleDB compresses them as they are copied in.
+    pub direct_compress: DirectCompress,
     /// For how long readings are counted by the minute of their time.
     pub activity: Duration,
 }
@@ -53,6 +56,7 @@ impl PostgresConfig {
             statement_timeout: Duration::from_secs(30),
             lock_timeout: Duration::from_secs(10),
             copy: CopyMode::Auto,
+            direct_compress: DirectCompress::Auto,
             activity: Duration::from_hours(25),
         }
     }
@@ -85,10 +89,21 @@ impl ProfileChoice {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CopyMode {
-    /// By `COPY`, twice as fast.
+    /// By `COPY`, twice as fast; by `INSERT` where the database refuses that.
     #[default]
     Auto,
     /// By `INSERT`, for what stands before a database and does not speak `COPY`.
+    Never,
+}
+
+/// Whether readings are compressed as they are copied in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DirectCompress {
+    /// Where the version of TimescaleDB does it well: 2.26 or later.
+    #[default]
+    Auto,
+    /// Not at all: the compression policy compresses whole chunks later.
     Never,
 }
 
@@ -117,11 +132,12 @@ pub(super) async fn connect(config: &PostgresConfig) -> Result<(PgPool, Facts), 
     };
     migrate::lock(&mut connection).await?;
     let recorded = migrate::recorded(&mut connection).await?;
-    let facts = detect(&mut connection, &at, config.profile, recorded).await?;
+    let mut facts = detect(&mut connection, &at, config.profile, recorded).await?;
     migrate::run(&mut connection, facts.profile).await?;
+    facts.direct_compress = direct::detect(&mut connection, config, &facts).await?;
     drop(connection.close().await);
 
-    let session = session(config);
+    let session = session(config, &facts);
     let pool = PgPoolOptions::new()
         .min_connections(config.pool_min.min(config.pool_max))
         .max_connections(config.pool_max)
@@ -135,14 +151,15 @@ pub(super) async fn connect(config: &PostgresConfig) -> Result<(PgPool, Facts), 
 }
 
 /// What every session sets: commits are synced, and nothing waits without end.
-fn session(config: &PostgresConfig) -> String {
+fn session(config: &PostgresConfig, facts: &Facts) -> String {
     let PostgresConfig { statement_timeout, lock_timeout, .. } = config;
     format!(
         "SET synchronous_commit = on; SET timezone = 'UTC'; SET statement_timeout = {}; SET lock_timeout = {}; \
-         SET idle_in_transaction_session_timeout = {}; SET tcp_user_timeout = 20000",
+         SET idle_in_transaction_session_timeout = {}; SET tcp_user_timeout = 20000{}",
         statement_timeout.as_millis(),
         lock_timeout.as_millis(),
         2 * statement_timeout.as_millis(),
+        direct::session(config, facts),
     )
 }
 

@@ -1,8 +1,10 @@
 //! Readings into `iot.reading`: by `COPY` in the binary format of PostgreSQL, or by `INSERT`.
 
-use sqlx::PgConnection;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{rows::Row, time};
+use sqlx::{PgConnection, postgres::PgCopyIn};
+
+use super::{connect::CopyMode, error::is_unsupported, rows::Row, time};
 
 /// Microseconds from 1970 to 2000, where PostgreSQL counts from.
 const EPOCH_US: i64 = 946_684_800_000_000;
@@ -16,9 +18,47 @@ const COLUMNS: i16 = 12;
 /// Encoded at a time.
 const PIECE: usize = 256 << 10;
 
-/// Writes rows by `COPY`.
-pub(super) async fn copy(connection: &mut PgConnection, rows: &[Row<'_>]) -> Result<(), sqlx::Error> {
-    let mut copy = connection.copy_in_raw(sql!("copy_readings")).await?;
+/// Which of the two it is: `COPY`, until the database turns out not to have it.
+pub(super) struct Copying(AtomicBool);
+
+impl Copying {
+    pub(super) fn new(mode: CopyMode) -> Self {
+        Self(AtomicBool::new(mode == CopyMode::Auto))
+    }
+
+    /// Whether readings are copied.
+    pub(super) fn is_on(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Writes rows. An error after which [`is_on`](Self::is_on) has changed says no more than that: the same
+    /// transaction once more writes them by `INSERT`.
+    pub(super) async fn write(
+        &self,
+        connection: &mut PgConnection,
+        rows: &[Row<'_>],
+    ) -> Result<(), sqlx::Error> {
+        if self.is_on() { self.copy(connection, rows).await } else { insert(connection, rows).await }
+    }
+
+    async fn copy(&self, connection: &mut PgConnection, rows: &[Row<'_>]) -> Result<(), sqlx::Error> {
+        let copy = connection.copy_in_raw(sql!("copy_readings")).await;
+        if let Err(error) = &copy
+            && is_unsupported(error)
+            && self.0.swap(false, Ordering::Relaxed)
+        {
+            tracing::warn!(
+                %error,
+                "the database does not take COPY: from now on readings are written by INSERT, which takes about \
+                 twice as long; database.copy = \"never\" does so from the start"
+            );
+        }
+        send(copy?, rows).await
+    }
+}
+
+/// Sends rows in the binary format.
+async fn send(mut copy: PgCopyIn<&mut PgConnection>, rows: &[Row<'_>]) -> Result<(), sqlx::Error> {
     let mut piece = Vec::with_capacity(PIECE + 16 * 1024);
     piece.extend_from_slice(HEADER);
     for row in rows {
@@ -82,7 +122,7 @@ fn null(out: &mut Vec<u8>) {
 }
 
 /// Writes rows by `INSERT`.
-pub(super) async fn insert(connection: &mut PgConnection, rows: &[Row<'_>]) -> Result<(), sqlx::Error> {
+async fn insert(connection: &mut PgConnection, rows: &[Row<'_>]) -> Result<(), sqlx::Error> {
     let text = |text: &Option<Box<str>>| text.as_deref().map(str::to_owned);
     sqlx::query(sql!("insert_readings"))
         .bind(rows.iter().map(|row| time::at(row.reading.time_us)).collect::<Vec<_>>())

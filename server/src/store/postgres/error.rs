@@ -69,6 +69,11 @@ pub(super) fn kind(error: &sqlx::Error) -> Kind {
     }
 }
 
+/// Whether the database has no such feature.
+pub(super) fn is_unsupported(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("0A000"))
+}
+
 /// The store is down because of this.
 pub(super) fn unavailable(error: sqlx::Error) -> StoreError {
     match error {
@@ -82,6 +87,11 @@ pub(super) fn unavailable(error: sqlx::Error) -> StoreError {
 pub(super) fn explain(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(error) => database(&**error),
+        sqlx::Error::Io(error) if is_cut(error) => {
+            format!(
+                "the connection was cut ({error}): PostgreSQL stopped, or somebody ended the session; see its log"
+            )
+        }
         sqlx::Error::Io(error) => {
             format!(
                 "{error}: check host and port, that PostgreSQL runs there, and that no firewall is between"
@@ -93,6 +103,12 @@ pub(super) fn explain(error: &sqlx::Error) -> String {
         sqlx::Error::Tls(error) => format!("TLS failed: {error}; sslmode and sslrootcert of the URL decide"),
         other => other.to_string(),
     }
+}
+
+/// Whether a connection that stood is gone.
+fn is_cut(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe)
 }
 
 fn database(error: &dyn DatabaseError) -> String {
@@ -109,7 +125,8 @@ fn database(error: &dyn DatabaseError) -> String {
         "53300" => "raise max_connections, or lower database.pool_max",
         "55P03" => "another session holds a lock for too long: look for it in pg_locks",
         "57014" => "it took longer than database.statement_timeout",
-        "57P01" | "57P02" | "57P03" => "PostgreSQL is starting or stopping",
+        "57P01" => "PostgreSQL is stopping, or somebody ended the session",
+        "57P02" | "57P03" => "PostgreSQL is starting or stopping",
         _ => return format!("{} (SQLSTATE {code})", error.message()),
     };
     format!("{} (SQLSTATE {code}): {way_out}", error.message())

@@ -111,7 +111,20 @@ pub(super) async fn insert_quarantine(
 }
 
 fn json(value: Option<&impl serde::Serialize>) -> Option<String> {
-    value.and_then(|value| serde_json::to_string(value).ok())
+    value.and_then(|value| serde_json::to_string(value).ok()).map(without_nul)
+}
+
+/// The JSON with U+FFFD for U+0000, which JSONB does not take: a record must be kept whatever is in it.
+fn without_nul(mut json: String) -> String {
+    let mut from = 0;
+    while let Some(at) = json[from..].find('\\').map(|at| from + at) {
+        if json[at..].starts_with("\\u0000") {
+            json.replace_range(at + 2..at + 6, "fffd");
+        }
+        // Behind the backslash and what it escapes, which may be another one.
+        from = at + 2;
+    }
+    json
 }
 
 /// What was refused of a producer, by offset, kind and index.
@@ -177,4 +190,19 @@ fn quarantined(row: &PgRow) -> Result<Quarantined, StoreError> {
         series: parse(row.try_get("series").map_err(unavailable)?)?,
         content: parse::<Content>(row.try_get("content").map_err(unavailable)?)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::without_nul;
+
+    proptest! {
+        #[test]
+        fn only_nul_is_replaced(text in "[\\x00a\\\\u0\"\\x01é]{0,24}") {
+            let kept: String = serde_json::from_str(&without_nul(serde_json::to_string(&text)?))?;
+            prop_assert_eq!(kept, text.replace('\0', "\u{fffd}"));
+        }
+    }
 }

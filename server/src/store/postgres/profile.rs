@@ -54,11 +54,14 @@ pub struct Facts {
     pub extension_version: Option<String>,
     /// `timescale` or `apache`.
     pub licence: Option<String>,
+    /// Whether readings are compressed as they are copied in; if not, why.
+    pub direct_compress: Result<(), &'static str>,
 }
 
 impl Facts {
-    /// For people.
-    pub(super) fn describe(&self) -> Description {
+    /// For people: whether readings are copied, and whether a new chunk is not compressed that was to be, may change
+    /// as it goes.
+    pub(super) fn describe(&self, copies: bool, disappointed: bool) -> Description {
         let timescale = self.profile == Profile::Timescale;
         let feature = |name, note, without| Feature {
             name,
@@ -79,6 +82,21 @@ impl Facts {
                 feature("continuous_aggregates", "15 minutes, hour and day", "rollup tables stand in"),
                 feature("compression", "after 7 days", native),
                 feature("policies", "refresh, compression and retention", native),
+                Feature {
+                    name: "copy",
+                    on: copies,
+                    note: if copies { "readings are written by COPY" } else { "INSERT stands in" },
+                },
+                Feature {
+                    name: "direct_compress",
+                    on: self.direct_compress.is_ok() && copies,
+                    note: match self.direct_compress {
+                        Err(why) => why,
+                        Ok(()) if !copies => "needs COPY, which the database does not take",
+                        Ok(()) if disappointed => "asked for, but new chunks are not compressed: see the log",
+                        Ok(()) => "readings are compressed as they are copied in",
+                    },
+                },
             ],
         }
     }
@@ -166,6 +184,12 @@ async fn create_extension(connection: &mut PgConnection) -> Result<(), OpenError
     )))
 }
 
+/// The first two numbers of a version.
+pub(super) fn number(version: &str) -> (u32, u32) {
+    let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+}
+
 fn failed(error: &sqlx::Error) -> OpenError {
     OpenError::Profile(explain(error))
 }
@@ -176,9 +200,7 @@ impl Found {
         let Some(version) = &self.installed else {
             return Err("the database has no TimescaleDB".to_owned());
         };
-        let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
-        let number = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
-        if number < OLDEST_EXTENSION {
+        if number(version) < OLDEST_EXTENSION {
             let (major, minor) = OLDEST_EXTENSION;
             return Err(format!(
                 "TimescaleDB {version} is older than {major}.{minor}: ALTER EXTENSION timescaledb UPDATE"
@@ -196,6 +218,16 @@ impl Found {
 
     fn into_facts(self, at: &str, profile: Profile, reason: String) -> Facts {
         let Self { server_version, installed: extension_version, licence, .. } = self;
-        Facts { at: at.to_owned(), profile, reason, server_version, extension_version, licence }
+        // Found out later, when it is known what the configuration wants.
+        let direct_compress = Err("not looked for");
+        Facts {
+            at: at.to_owned(),
+            profile,
+            reason,
+            server_version,
+            extension_version,
+            licence,
+            direct_compress,
+        }
     }
 }

@@ -63,9 +63,8 @@ pub(super) fn milkings<'a>(
 }
 
 /// The days that get readings, since 1970.
-pub(super) fn days(group: &CommitGroup) -> BTreeSet<i64> {
-    let readings =
-        group.producers.iter().flat_map(|commit| &commit.batches).flat_map(|batch| &batch.readings);
+pub(super) fn days<'a>(commits: impl IntoIterator<Item = &'a ProducerCommit>) -> BTreeSet<i64> {
+    let readings = commits.into_iter().flat_map(|commit| &commit.batches).flat_map(|batch| &batch.readings);
     let mut days = BTreeSet::new();
     let mut last = None;
     for reading in readings {

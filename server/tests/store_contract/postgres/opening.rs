@@ -89,6 +89,53 @@ async fn a_profile_that_the_database_cannot_carry() {
     says(&refusal(PostgresConfig { profile: ProfileChoice::Auto, ..config }).await, &["no TimescaleDB"]);
 }
 
+/// A database that says it has TimescaleDB, as far as its catalogue tells, without a library of it.
+fn pretended(server: &Postgres, version: &str) -> String {
+    let url = server.create_database();
+    let create = format!(
+        "INSERT INTO pg_extension (oid, extname, extowner, extnamespace, extrelocatable, extversion) \
+         VALUES (99999, 'timescaledb', 10, 'public'::regnamespace, false, '{version}')"
+    );
+    server.psql_at(&url, &["SET allow_system_table_mods = on", &create]).unwrap();
+    url
+}
+
+#[tokio::test]
+async fn an_extension_that_is_not_preloaded() {
+    let Some(server) = Postgres::shared() else { return };
+    let config = PostgresConfig::new(pretended(server, "2.29.0"));
+    for profile in [ProfileChoice::Auto, ProfileChoice::Timescale] {
+        let message = refusal(PostgresConfig { profile, ..config.clone() }).await;
+        says(&message, &["not loaded", "shared_preload_libraries", "database.profile = \"postgres\""]);
+    }
+    // The way out that it names.
+    PostgresStore::open(PostgresConfig { profile: ProfileChoice::Postgres, ..config }).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_extension_of_the_wrong_licence_or_version() {
+    let Some(server) = Postgres::shared() else { return };
+    let cases = [
+        ("2.29.0", "apache", ["'apache'", "timescaledb.license = 'timescale'"]),
+        ("2.16.1", "timescale", ["older than 2.17", "ALTER EXTENSION timescaledb UPDATE"]),
+    ];
+    for (version, licence, parts) in cases {
+        let config = PostgresConfig::new(pretended(server, version));
+        let url = secrecy_of(&config);
+        let database = url.rsplit('/').next().unwrap().split('?').next().unwrap();
+        let set = format!("ALTER DATABASE {database} SET timescaledb.license = '{licence}'");
+        server.psql_at(&url, &[&set]).unwrap();
+        says(
+            &refusal(PostgresConfig { profile: ProfileChoice::Timescale, ..config.clone() }).await,
+            &[&parts[..], &["cannot be used"]].concat(),
+        );
+        // Without being asked for it, the store does without, and says why.
+        let store = PostgresStore::open(config).await.unwrap();
+        assert_eq!(store.facts().profile.as_str(), "postgres");
+        says(&store.facts().reason, &parts);
+    }
+}
+
 #[tokio::test]
 async fn the_profile_is_found_and_told() {
     if let Some(server) = Postgres::shared() {

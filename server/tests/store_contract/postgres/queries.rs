@@ -16,6 +16,10 @@ async fn every_query_can_be_prepared() {
     let mut prepared = 0;
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
+        // Those of TimescaleDB alone, which its own tests run.
+        if path.is_dir() {
+            continue;
+        }
         let sql = fs::read_to_string(&path).unwrap();
         // COPY cannot be prepared; the contract runs it.
         if sql.contains("COPY ") {

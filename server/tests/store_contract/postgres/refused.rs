@@ -1,8 +1,8 @@
 //! Rows that the database refuses although validation let them pass.
 
 use herdstream_server::{
-    model::{Offset, RejectionCode, RejectionKind, Totals},
-    store::{Batch, Outcome, ProducerCommit, QuarantineSpan, SeriesRange},
+    model::{Content, Offset, RejectionCode, RejectionKind, Totals},
+    store::{Batch, Outcome, ProducerCommit, QuarantineSpan, SeriesRange, Store},
 };
 
 use super::{super::laws::Fixture as _, Database};
@@ -17,7 +17,15 @@ const RULES: &str = "ALTER TABLE iot.reading ADD CHECK (value <> 13); \
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refused_row_is_quarantined_and_the_rest_is_stored() {
-    let Some(database) = Database::plain().await else { return };
+    if let Some(database) = Database::plain().await {
+        refuses_rows_by_rules(&database).await;
+    }
+    if let Some(database) = Database::timescale().await {
+        refuses_rows_by_rules(&database).await;
+    }
+}
+
+async fn refuses_rows_by_rules(database: &Database) {
     database.run(RULES).await;
     let store = database.store();
     let series = resolve(&*store, 0).await;
@@ -56,6 +64,43 @@ async fn a_refused_row_is_quarantined_and_the_rest_is_stored() {
     assert!(!stored.contains(&13.0));
     let span = QuarantineSpan { first: (0, 0, 0), last: Offset::MAX };
     assert_eq!(store.quarantine(producer(1), span, 100).await.unwrap().len(), 5);
+}
+
+/// What validation refuses already: should it ever come through, it takes nothing with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_postgresql_cannot_hold_is_quarantined() {
+    if let Some(database) = Database::plain().await {
+        refuses_what_it_cannot_hold(&*database.store()).await;
+    }
+    if let Some(database) = Database::without_copy().await {
+        refuses_what_it_cannot_hold(&*database.store()).await;
+    }
+    if let Some(database) = Database::timescale().await {
+        refuses_what_it_cannot_hold(&*database.store()).await;
+    }
+}
+
+async fn refuses_what_it_cannot_hold(store: &dyn Store) {
+    let series = resolve(store, 0).await;
+    commit_one(store, opening(producer(1), "a")).await;
+    let plain = |n: i64| reading(series, NOON + n, n as f64);
+    let mut nul = plain(1);
+    nul.session_id = Some("a\0b".into());
+    let mut not_json = plain(3);
+    not_json.metadata = Some("{\"a\":".into());
+    let mut nul_in_json = plain(4);
+    nul_in_json.metadata = Some(r#"{"a":"\u0000"}"#.into());
+    let readings = vec![plain(0), nul, plain(2), not_json, nul_in_json, plain(5)];
+    let outcome = commit_one(store, batches(producer(1), 1, 0, 1, readings)).await;
+    let Outcome::Committed(row, rejections) = &outcome else { panic!("{outcome:?}") };
+    let places: Vec<_> = rejections.iter().map(|rejection| (rejection.index, rejection.code)).collect();
+    assert_eq!(places, [1, 3, 4].map(|index| (index, RejectionCode::StoreRefused)));
+    assert_eq!(row.totals, Totals { stored: 3, quarantined: 3, ..Totals::default() });
+    assert_eq!(values(&everything(store, series).await), [0.0, 2.0, 5.0]);
+    let span = QuarantineSpan { first: (0, 0, 0), last: Offset::MAX };
+    let kept = store.quarantine(producer(1), span, 10).await.unwrap();
+    let Some(Content::Reading(kept)) = &kept[0].content else { panic!("{kept:?}") };
+    assert_eq!(kept.session_id.as_deref(), Some("a\u{fffd}b"), "JSONB holds no U+0000");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
