@@ -23,6 +23,17 @@ macro_rules! sql {
     };
 }
 
+/// Reads by a function, in a transaction of its own.
+macro_rules! read {
+    ($store:ident, $function:path, $($argument:expr),+) => {{
+        let mut reader = $store.reader().await?;
+        let answer = $function(&mut reader, $($argument),+).await?;
+        reader.end().await?;
+        Ok(answer)
+    }};
+}
+
+mod aggregate;
 mod attempts;
 mod chunks;
 mod commit;
@@ -35,6 +46,7 @@ mod migrate;
 mod others;
 mod profile;
 mod read;
+mod reading;
 mod rows;
 mod series;
 mod time;
@@ -48,6 +60,7 @@ use chunks::Chunks;
 use commit::Committer;
 use devices::Devices;
 use error::unavailable;
+use reading::Reader;
 use series::Catalogue;
 
 /// How often what was heard of devices is written.
@@ -67,6 +80,8 @@ struct Shared {
     chunks: Chunks,
     devices: Devices,
     committer: Committer,
+    /// What a statement may take, whatever its caller allows.
+    patience: Duration,
 }
 
 impl PostgresStore {
@@ -82,6 +97,7 @@ impl PostgresStore {
             chunks: Chunks::new(facts.profile),
             devices: Devices::default(),
             committer: Committer::new(&config),
+            patience: config.statement_timeout,
             facts,
             pool,
         });
@@ -100,6 +116,10 @@ impl PostgresStore {
         let (pool, facts) = connect::connect(config).await?;
         pool.close().await;
         Ok(facts)
+    }
+
+    async fn reader(&self) -> Result<Reader, StoreError> {
+        Reader::begin(&self.shared.pool, self.shared.patience).await
     }
 
     /// What was found at the start.
@@ -144,7 +164,7 @@ impl Store for PostgresStore {
     }
 
     async fn producer(&self, id: ProducerId) -> Result<Option<ProducerRow>, StoreError> {
-        ledger::find(&self.shared.pool, id).await.map_err(unavailable)
+        read!(self, ledger::find, id)
     }
 
     async fn quarantine(
@@ -153,23 +173,23 @@ impl Store for PostgresStore {
         span: QuarantineSpan,
         limit: usize,
     ) -> Result<Vec<Quarantined>, StoreError> {
-        others::quarantine(&self.shared.pool, producer, span, limit).await
+        read!(self, others::quarantine, producer, span, limit)
     }
 
     async fn find_series(&self, filter: SeriesFilter) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError> {
-        series::find(&self.shared.pool, &filter).await.map_err(unavailable)
+        read!(self, series::find, &filter)
     }
 
     async fn latest(&self, series: &[SeriesId]) -> Result<Vec<Reading>, StoreError> {
-        read::latest(&self.shared.pool, series).await
+        read!(self, read::latest, series)
     }
 
     async fn range(&self, range: SeriesRange) -> Result<Vec<Reading>, StoreError> {
-        read::range(&self.shared.pool, &range).await
+        read!(self, read::range, &range)
     }
 
     async fn milkings(&self, range: MilkingRange) -> Result<Vec<Milking>, StoreError> {
-        others::milkings(&self.shared.pool, &range).await.map_err(unavailable)
+        read!(self, others::milkings, &range)
     }
 
     async fn devices(
@@ -178,7 +198,10 @@ impl Store for PostgresStore {
         after: Option<(i32, String)>,
         limit: usize,
     ) -> Result<Vec<Device>, StoreError> {
-        self.shared.devices.list(&self.shared.pool, farm_id, after, limit).await.map_err(unavailable)
+        let mut reader = self.reader().await?;
+        let devices = self.shared.devices.list(&mut reader, farm_id, after, limit).await?;
+        reader.end().await?;
+        Ok(devices)
     }
 
     async fn tagged_series(
@@ -187,19 +210,22 @@ impl Store for PostgresStore {
         start_us: Micros,
         end_us: Micros,
     ) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError> {
-        todo!("{tag:?} {start_us} {end_us}")
+        read!(self, series::tagged, tag, start_us, end_us)
     }
 
     async fn buckets(&self, range: BucketRange) -> Result<Vec<(u32, Bucket)>, StoreError> {
-        todo!("{range:?}")
+        read!(self, aggregate::buckets, &range)
     }
 
     async fn milk(&self, range: MilkRange) -> Result<Vec<MilkBucket>, StoreError> {
-        todo!("{range:?}")
+        read!(self, aggregate::milk, &range)
     }
 
     async fn device(&self, farm_id: i32, device_uid: &str) -> Result<Option<Device>, StoreError> {
-        todo!("{farm_id} {device_uid}")
+        let mut reader = self.reader().await?;
+        let device = self.shared.devices.find(&mut reader, farm_id, device_uid).await?;
+        reader.end().await?;
+        Ok(device)
     }
 
     async fn lifecycle(&self) -> Result<Lifecycle, StoreError> {
@@ -227,7 +253,10 @@ impl Store for PostgresStore {
     }
 
     async fn activity(&self, now_us: Micros) -> Result<Activity, StoreError> {
-        self.shared.devices.activity(&self.shared.pool, now_us).await.map_err(unavailable)
+        let mut reader = self.reader().await?;
+        let activity = self.shared.devices.activity(&mut reader, now_us).await?;
+        reader.end().await?;
+        Ok(activity)
     }
 
     async fn ready(&self) -> Result<(), StoreError> {

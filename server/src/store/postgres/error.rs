@@ -69,6 +69,11 @@ pub(super) fn kind(error: &sqlx::Error) -> Kind {
     }
 }
 
+/// Whether the database gave a statement up because it was told to, or for the time it took.
+pub(super) fn is_cancelled(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("57014"))
+}
+
 /// The store is down because of this.
 pub(super) fn unavailable(error: sqlx::Error) -> StoreError {
     match error {
