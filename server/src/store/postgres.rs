@@ -3,7 +3,7 @@
 //! A group becomes one transaction: the ledger rows of its producers, locked in the order of their ids and
 //! checked, then everything they let in. Of the two profiles only the schema differs, and who makes chunks.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::HashSet, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::PgPool;
@@ -25,11 +25,11 @@ macro_rules! sql {
 
 /// Reads by a function, in a transaction of its own.
 macro_rules! read {
-    ($store:ident, $function:path, $($argument:expr),+) => {{
+    ($store:ident, $function:path $(, $argument:expr)*) => {{
         let mut reader = $store.reader().await?;
-        let answer = $function(&mut reader, $($argument),+).await?;
+        let answer = $function(&mut reader $(, $argument)*).await?;
         reader.end().await?;
-        Ok(answer)
+        Ok::<_, StoreError>(answer)
     }};
 }
 
@@ -41,16 +41,22 @@ mod connect;
 mod copy;
 mod devices;
 mod error;
+mod late;
 mod ledger;
+mod lifecycle;
 mod migrate;
 mod others;
 mod profile;
 mod read;
 mod reading;
+mod retain;
 mod rows;
 mod series;
+mod storage;
+mod tags;
 mod time;
 mod trace;
+mod turn;
 
 pub use connect::{CopyMode, PostgresConfig, ProfileChoice};
 pub use error::OpenError;
@@ -62,6 +68,7 @@ use devices::Devices;
 use error::unavailable;
 use reading::Reader;
 use series::Catalogue;
+use tags::Tags;
 
 /// How often what was heard of devices is written.
 const FLUSH: Duration = Duration::from_secs(10);
@@ -79,6 +86,7 @@ struct Shared {
     catalogue: Catalogue,
     chunks: Chunks,
     devices: Devices,
+    tags: Tags,
     committer: Committer,
     /// What a statement may take, whatever its caller allows.
     patience: Duration,
@@ -96,6 +104,7 @@ impl PostgresStore {
             catalogue: Catalogue::new(),
             chunks: Chunks::new(facts.profile),
             devices: Devices::default(),
+            tags: Tags::new(),
             committer: Committer::new(&config),
             patience: config.statement_timeout,
             facts,
@@ -229,7 +238,7 @@ impl Store for PostgresStore {
     }
 
     async fn lifecycle(&self) -> Result<Lifecycle, StoreError> {
-        Ok(Lifecycle::default())
+        read!(self, lifecycle::lifecycle)
     }
 
     async fn dirty_hours(&self) -> Result<u64, StoreError> {
@@ -237,19 +246,33 @@ impl Store for PostgresStore {
     }
 
     async fn refresh(&self, refresh: Refresh) -> Result<Refreshed, StoreError> {
-        todo!("{refresh:?}")
+        lifecycle::refresh(&self.shared.pool, self.shared.facts.profile, refresh).await
     }
 
     async fn retain(&self, retention: Retention) -> Result<Vec<Dropped>, StoreError> {
-        todo!("{retention:?}")
+        let mut parts = read!(self, retain::list, &retention)?;
+        if !retention.dry_run {
+            retain::carry_out(&self.shared.pool, &retention, &mut parts).await?;
+        }
+        Ok(parts)
     }
 
     async fn chunks(&self) -> Result<Vec<Chunk>, StoreError> {
-        todo!()
+        read!(self, storage::chunks)
     }
 
     async fn compress(&self, before_us: Micros, dry_run: bool) -> Result<Option<Vec<Chunk>>, StoreError> {
-        todo!("{before_us} {dry_run}")
+        if self.shared.facts.profile != Profile::Timescale {
+            return Ok(None);
+        }
+        let due: Vec<Chunk> = self.chunks().await?;
+        let due: Vec<Chunk> = due.into_iter().filter(|chunk| storage::is_due(chunk, before_us)).collect();
+        if dry_run {
+            return Ok(Some(due));
+        }
+        storage::compress(&self.shared.pool, &due).await?;
+        let names: HashSet<String> = due.into_iter().map(|chunk| chunk.name).collect();
+        Ok(Some(self.chunks().await?.into_iter().filter(|chunk| names.contains(&chunk.name)).collect()))
     }
 
     async fn activity(&self, now_us: Micros) -> Result<Activity, StoreError> {

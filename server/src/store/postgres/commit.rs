@@ -12,10 +12,12 @@ use super::{
     connect::{CopyMode, PostgresConfig},
     copy,
     error::{Kind, kind, unavailable},
+    late,
     ledger::{self, Standing},
     others,
     rows::{self, MilkingRow, Row},
     series::DeviceKey,
+    tags::Tags,
     time,
     trace::{Writer, write_sound},
 };
@@ -66,6 +68,7 @@ struct Work<'a> {
     group: &'a Arc<CommitGroup>,
     attempts: &'a Attempts,
     devices: &'a HashMap<SeriesId, Arc<DeviceKey>>,
+    tags: &'a Tags,
     writer: i64,
     activity: Duration,
     copies: bool,
@@ -113,7 +116,8 @@ impl Shared {
         let writer = self.committer.writers.lock().pop().unwrap_or_default();
         let Committer { copies, activity, .. } = self.committer;
         let attempts = &self.committer.attempts;
-        let work = Work { group, attempts, devices: &devices, writer, activity, copies, trace };
+        let tags = &self.tags;
+        let work = Work { group, attempts, devices: &devices, tags, writer, activity, copies, trace };
         let done = match tokio::time::timeout(self.committer.patience, work.run(&mut connection)).await {
             Ok(done) => done,
             Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
@@ -138,30 +142,39 @@ impl Work<'_> {
             transaction.rollback().await?;
             return Ok((outcomes, Heard::default()));
         }
-        let number: i64 = sqlx::query_scalar(sql!("next_commit")).fetch_one(&mut *transaction).await?;
+        let begun = late::begin(&mut transaction).await?;
+        let number = begun.number;
         let mut parts: Vec<Part<'_>> = (self.group.producers.iter())
             .map(|commit| Part::new(commit, standing.remove(&commit.producer)))
             .collect();
         let admitted = || parts.iter().filter(|part| part.writes).map(|part| part.commit);
-        let readings = rows::readings(admitted(), number);
-        let milkings = rows::milkings(admitted(), number);
+        let mut readings = rows::readings(admitted(), number);
+        let mut milkings = rows::milkings(admitted(), number);
+        let dropped = begun.refuse_readings(&mut transaction, &mut readings).await?;
+        let dropped_milkings = begun.refuse_milkings(&mut transaction, &mut milkings).await?;
         let (refused, refused_milkings) = self.write_rows(&mut transaction, &readings, &milkings).await?;
+        begun.mark(&mut transaction, &readings).await?;
+        let notes = self.tags.note(&mut transaction, &readings).await?;
         let mut records = Vec::new();
-        for (row, message) in &refused {
-            let origin =
-                rows::origin(self.group, RejectionKind::Reading, row.reading, |batch| &batch.readings);
-            let content = Content::Reading(row.reading.clone());
-            records.extend(
-                origin.map(|origin| refusal(&mut parts, origin, RejectionKind::Reading, message, content)),
-            );
+        for (code, refused) in [(RejectionCode::TooLate, &dropped), (RejectionCode::StoreRefused, &refused)] {
+            for (row, message) in refused {
+                let kind = RejectionKind::Reading;
+                let origin = rows::origin(self.group, kind, row.reading, |batch| &batch.readings);
+                let content = Content::Reading(row.reading.clone());
+                records
+                    .extend(origin.map(|origin| refusal(&mut parts, origin, (kind, code), message, content)));
+            }
         }
-        for (row, message) in &refused_milkings {
-            let origin =
-                rows::origin(self.group, RejectionKind::Milking, row.milking, |batch| &batch.milkings);
-            let content = Content::Milking(Box::new(row.milking.clone()));
-            records.extend(
-                origin.map(|origin| refusal(&mut parts, origin, RejectionKind::Milking, message, content)),
-            );
+        let refused =
+            [(RejectionCode::TooLate, &dropped_milkings), (RejectionCode::StoreRefused, &refused_milkings)];
+        for (code, refused) in refused {
+            for (row, message) in refused {
+                let kind = RejectionKind::Milking;
+                let origin = rows::origin(self.group, kind, row.milking, |batch| &batch.milkings);
+                let content = Content::Milking(Box::new(row.milking.clone()));
+                records
+                    .extend(origin.map(|origin| refusal(&mut parts, origin, (kind, code), message, content)));
+            }
         }
         write_quarantine(&mut transaction, &parts, &records).await?;
         let changed: Vec<(ProducerId, &ProducerRow)> = (parts.iter())
@@ -178,6 +191,7 @@ impl Work<'_> {
         self.attempts.begin(self.group, number, changed, &outcomes);
         transaction.commit().await?;
         self.attempts.finish(self.group);
+        self.tags.learn(notes);
         Ok((outcomes, heard))
     }
 
@@ -267,25 +281,35 @@ impl<'a> Part<'a> {
             // An earlier attempt wrote it; what it refused is in quarantine.
             let (from, to) = (guard.committed_offset, commit.committed_offset);
             refused = others::refused(connection, commit.producer, from, to).await?;
+            let ours = |rejection: &Rejection| {
+                let place = |of: &Rejection| (of.offset, of.kind, of.index);
+                !commit.quarantined.iter().any(|known| place(&known.rejection) == place(rejection))
+            };
+            refused.retain(ours);
         }
         Ok(Outcome::Committed(row, refused))
     }
 }
 
-/// Notes that the database refused a row, which validation had let pass.
+/// Notes that the store refused a row, which validation had let pass.
 fn refusal(
     parts: &mut [Part<'_>],
     origin: rows::Origin,
-    kind: RejectionKind,
+    (kind, code): (RejectionKind, RejectionCode),
     message: &str,
     content: Content,
 ) -> (ProducerId, Quarantined) {
+    let field = match (code, kind) {
+        (RejectionCode::TooLate, _) => "time_us",
+        (_, RejectionKind::Milking) => "milkings",
+        _ => "readings",
+    };
     let rejection = Rejection {
         offset: origin.offset,
         kind,
         index: origin.index,
-        code: RejectionCode::StoreRefused,
-        field: if kind == RejectionKind::Reading { "readings" } else { "milkings" },
+        code,
+        field,
         message: message.to_owned(),
     };
     let part = &mut parts[origin.producer];

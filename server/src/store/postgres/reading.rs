@@ -184,6 +184,24 @@ pub(super) fn give_back(pool: &PgPool, mut connection: PoolConnection<Postgres>,
     });
 }
 
+/// Stops what a connection is in the middle of, and closes it.
+pub(super) fn stop(pool: &PgPool, mut connection: PoolConnection<Postgres>, cancelled: Option<i32>) {
+    let runtime = tokio::runtime::Handle::try_current();
+    let (Ok(runtime), Some(backend)) = (runtime, cancelled.filter(|backend| *backend != 0)) else {
+        connection.close_on_drop();
+        return;
+    };
+    let pool = pool.clone();
+    runtime.spawn(async move {
+        let stopped = async {
+            cancel(&pool, backend).await?;
+            connection.ping().await
+        };
+        drop(tokio::time::timeout(PATIENCE, stopped).await);
+        connection.close_on_drop();
+    });
+}
+
 /// Stops the statement of a backend, over a connection that does not wait for one of the pool's.
 async fn cancel(pool: &PgPool, backend: i32) -> Result<(), sqlx::Error> {
     let mut other = PgConnection::connect_with(&pool.connect_options()).await?;

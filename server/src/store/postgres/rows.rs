@@ -87,13 +87,19 @@ pub(super) fn origin<T>(
 ) -> Option<Origin> {
     for (producer, commit) in group.producers.iter().enumerate() {
         for batch in &commit.batches {
-            if let Some(place) = rows(batch).iter().position(|candidate| std::ptr::eq(candidate, row)) {
+            if let Some(place) = place(rows(batch), row) {
                 let index = arrived_at(commit, batch.offset, kind, place as u32);
                 return Some(Origin { producer, id: commit.producer, offset: batch.offset, index });
             }
         }
     }
     None
+}
+
+/// The place of a row in `rows`, if it is one of them.
+fn place<T>(rows: &[T], row: &T) -> Option<usize> {
+    let bytes = std::ptr::from_ref(row).addr().checked_sub(rows.as_ptr().addr())?;
+    Some(bytes / size_of::<T>()).filter(|place| *place < rows.len())
 }
 
 /// The position at which the `place`-th sound row of a batch arrived: those refused before it stand between.

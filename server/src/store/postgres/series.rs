@@ -6,15 +6,14 @@ use parking_lot::Mutex;
 use sqlx::{PgPool, Row as _, postgres::PgRow};
 
 use super::{
-    aggregate::animal_and_zone,
     error::unavailable,
     ledger::signed,
     reading::{Reader, Statement},
-    time,
+    tags, time,
 };
 use crate::{
-    model::{Micros, SeriesId, SeriesKey},
-    store::{SeriesFilter, StoreError, Tag, cache::Generations},
+    model::{DAY_US, Micros, SeriesId, SeriesKey},
+    store::{Level, SeriesFilter, StoreError, Tag, cache::Generations},
 };
 
 /// Tuples and numbers kept in memory, at most of each.
@@ -152,9 +151,18 @@ pub(super) async fn tagged(
     start_us: Micros,
     end_us: Micros,
 ) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError> {
-    let (animal, zone) = animal_and_zone(Some(tag));
-    let bind =
-        |query: Statement| query.bind(time::at(start_us)).bind(time::at(end_us)).bind(animal).bind(zone);
+    let (kind, id) = tags::number(tag);
+    // Days of which all is asked for.
+    let whole_us = Level::Day.floor(start_us.saturating_add(DAY_US - 1))..Level::Day.floor(end_us);
+    let bind = |query: Statement| {
+        query
+            .bind(time::at(start_us))
+            .bind(time::at(end_us))
+            .bind(time::at(whole_us.start))
+            .bind(time::at(whole_us.end))
+            .bind(kind)
+            .bind(id)
+    };
     let rows = reader.all(sql!("tagged_series"), bind).await?;
     rows.iter().map(series).collect::<Result<_, _>>().map_err(unavailable)
 }
