@@ -254,9 +254,6 @@ pub enum StoreError {
     /// What it holds cannot be read: damage or a bug.
     #[error("the store holds damaged data: {0}")]
     Damaged(String),
-    /// Nobody waits for the answer any more.
-    #[error("the deadline passed before the store had answered")]
-    Deadline,
 }
 
 /// Bounds of a look into quarantine.

@@ -4,6 +4,5 @@ SELECT NULLIF(closed_before, '-infinity') AS closed_before,
        NULLIF(milking_kept_from, '-infinity') AS milking_kept_from,
        NULLIF(rollup_15min_kept_from, '-infinity') AS rollup_15min_kept_from,
        NULLIF(rollup_hourly_kept_from, '-infinity') AS rollup_hourly_kept_from,
-       NULLIF(rollup_daily_kept_from, '-infinity') AS rollup_daily_kept_from,
-       (SELECT count(*) FROM (SELECT DISTINCT series_id, day, hour FROM iot.rollup_dirty) AS d) AS dirty_hours
+       NULLIF(rollup_daily_kept_from, '-infinity') AS rollup_daily_kept_from
 FROM iot.watermark

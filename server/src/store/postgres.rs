@@ -242,7 +242,7 @@ impl Store for PostgresStore {
     }
 
     async fn dirty_hours(&self) -> Result<u64, StoreError> {
-        todo!()
+        read!(self, lifecycle::dirty_hours)
     }
 
     async fn refresh(&self, refresh: Refresh) -> Result<Refreshed, StoreError> {

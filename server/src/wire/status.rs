@@ -43,7 +43,6 @@ pub(super) fn to_status(error: Error) -> Status {
         Error::Store(StoreError::Unavailable(..)) => {
             Reason::StoreDown.status(Error::StoreDown.to_string(), [], Some(RETRY_AFTER))
         }
-        Error::Store(StoreError::Deadline) => Status::deadline_exceeded(text),
         Error::Store(StoreError::Damaged(_)) | Error::Internal(_) => {
             let id = Uuid::new_v4().to_string();
             tracing::error!(%id, error = text, "call failed");

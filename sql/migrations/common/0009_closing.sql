@@ -142,7 +142,7 @@ BEGIN
       AND d.day IN (SELECT date_bin('1 day', time, '2000-01-03 00:00:00+00') FROM iot.inbox
                     WHERE id >= first AND time < mark.reading_kept_from);
     IF dropped IS NOT NULL THEN
-        RAISE EXCEPTION 'a reading came too late: its day % was dropped by retention and its aggregates stand',
+        RAISE EXCEPTION 'a reading came too late: its day % was dropped by retention, and its aggregates stand',
                         to_char(dropped AT TIME ZONE 'UTC', 'YYYY-MM-DD')
             USING ERRCODE = 'check_violation', TABLE = 'sensor_data', SCHEMA = 'iot';
     END IF;
@@ -221,7 +221,7 @@ BEGIN
         SELECT FROM iot.dropped_day
         WHERE source = 'milking' AND day = date_bin('1 day', NEW.time, '2000-01-03 00:00:00+00'))
     THEN
-        RAISE EXCEPTION 'a milking came too late: its day % was dropped by retention and its aggregates stand',
+        RAISE EXCEPTION 'a milking came too late: its day % was dropped by retention, and its aggregates stand',
                         to_char(NEW.time AT TIME ZONE 'UTC', 'YYYY-MM-DD')
             USING ERRCODE = 'check_violation', TABLE = 'milk_production_realtime', SCHEMA = 'iot';
     END IF;

@@ -7,10 +7,14 @@ use std::collections::BTreeMap;
 
 use sqlx::{Row as _, postgres::PgRow};
 
-use super::{reading::Reader, time};
+use super::{
+    error::unavailable,
+    reading::{Reader, Statement},
+    time,
+};
 use crate::{
     model::Micros,
-    store::{Bucket, BucketRange, Cut, Level, MilkBucket, MilkRange, StoreError, Tag},
+    store::{Bucket, BucketRange, Cut, Level, MilkBucket, MilkRange, StoreError, Tag, lines::Lines},
 };
 
 /// Buckets by line, then time.
@@ -23,28 +27,26 @@ pub(super) async fn buckets(
     let (start, end) = (time::at(range.cut.start_us()), time::at(range.cut.end_us()));
     let level = range.cut.level();
     let percentiles = range.percentiles && matches!(range.cut, Cut::Level { .. });
-    let mut merged: BTreeMap<(u32, Micros), Bucket> = BTreeMap::new();
+    let mut merged = Lines::new(range.cut.clone());
     let take = |row: PgRow| {
-        let bucket = bucket(&row)?;
-        let line = lines.get(&row.try_get::<i32, _>("series_id")?).copied();
-        let Some((line, start_us)) = line.zip(range.cut.start_of(bucket.start_us)) else { return Ok(true) };
-        let of_span = matches!(range.cut, Cut::Spans(_));
-        let bucket = if of_span { Bucket { start_us, median: None, p95: None, ..bucket } } else { bucket };
-        merged.entry((line, start_us)).and_modify(|known| known.merge(&bucket)).or_insert(bucket);
+        if let Some(line) = lines.get(&row.try_get::<i32, _>("series_id")?) {
+            merged.add(*line, bucket(&row)?);
+        }
         Ok(true)
     };
     match range.tag {
         Some(tag) => {
             let (animal, zone) = animal_and_zone(Some(tag));
-            let bind = |query: super::reading::Statement| {
+            let bind = |query: Statement| {
                 query
                     .bind(series.clone())
                     .bind(start)
                     .bind(end)
-                    .bind(percentiles)
+                    .bind(percentiles && level != Level::QuarterHour)
                     .bind(level.width_us())
                     .bind(animal)
                     .bind(zone)
+                    .bind(percentiles && level == Level::Hour)
             };
             reader.each(sql!("buckets_of_tag"), bind, take).await?;
         }
@@ -54,18 +56,16 @@ pub(super) async fn buckets(
                 Level::Hour => sql!("buckets_hourly"),
                 Level::Day => sql!("buckets_daily"),
             };
-            let bind = |query: super::reading::Statement| {
-                query.bind(series.clone()).bind(start).bind(end).bind(percentiles)
-            };
+            let bind = |query: Statement| query.bind(series.clone()).bind(start).bind(end).bind(percentiles);
             reader.each(statement, bind, take).await?;
         }
     }
-    Ok(merged.into_iter().map(|((line, _), bucket)| (line, bucket)).collect())
+    Ok(merged.finish())
 }
 
 /// Milk by span, then animal.
 pub(super) async fn milk(reader: &mut Reader, range: &MilkRange) -> Result<Vec<MilkBucket>, StoreError> {
-    let bind = |query: super::reading::Statement| {
+    let bind = |query: Statement| {
         let query = query.bind(range.farm_id).bind(range.animal_id);
         match &range.cut {
             Cut::Level { level: Level::Day, start_us, end_us } => {
@@ -78,7 +78,7 @@ pub(super) async fn milk(reader: &mut Reader, range: &MilkRange) -> Result<Vec<M
         Cut::Level { level: Level::Day, .. } => reader.all(sql!("milk_daily"), bind).await?,
         _ => reader.all(sql!("milk_of_spans"), bind).await?,
     };
-    rows.iter().map(milk_bucket).collect::<Result<_, _>>().map_err(super::error::unavailable)
+    rows.iter().map(milk_bucket).collect::<Result<_, _>>().map_err(unavailable)
 }
 
 /// Columns by which readings are told apart: animal, zone.

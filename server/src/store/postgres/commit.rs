@@ -156,24 +156,22 @@ impl Work<'_> {
         begun.mark(&mut transaction, &readings).await?;
         let notes = self.tags.note(&mut transaction, &readings).await?;
         let mut records = Vec::new();
-        for (code, refused) in [(RejectionCode::TooLate, &dropped), (RejectionCode::StoreRefused, &refused)] {
+        for (field, refused) in [(late::FIELD, &dropped), ("readings", &refused)] {
             for (row, message) in refused {
                 let kind = RejectionKind::Reading;
                 let origin = rows::origin(self.group, kind, row.reading, |batch| &batch.readings);
                 let content = Content::Reading(row.reading.clone());
-                records
-                    .extend(origin.map(|origin| refusal(&mut parts, origin, (kind, code), message, content)));
+                let refusal = |origin| refusal(&mut parts, origin, (kind, field), message, content);
+                records.extend(origin.map(refusal));
             }
         }
-        let refused =
-            [(RejectionCode::TooLate, &dropped_milkings), (RejectionCode::StoreRefused, &refused_milkings)];
-        for (code, refused) in refused {
+        for (field, refused) in [(late::FIELD, &dropped_milkings), ("milkings", &refused_milkings)] {
             for (row, message) in refused {
                 let kind = RejectionKind::Milking;
                 let origin = rows::origin(self.group, kind, row.milking, |batch| &batch.milkings);
                 let content = Content::Milking(Box::new(row.milking.clone()));
-                records
-                    .extend(origin.map(|origin| refusal(&mut parts, origin, (kind, code), message, content)));
+                let refusal = |origin| refusal(&mut parts, origin, (kind, field), message, content);
+                records.extend(origin.map(refusal));
             }
         }
         write_quarantine(&mut transaction, &parts, &records).await?;
@@ -281,11 +279,6 @@ impl<'a> Part<'a> {
             // An earlier attempt wrote it; what it refused is in quarantine.
             let (from, to) = (guard.committed_offset, commit.committed_offset);
             refused = others::refused(connection, commit.producer, from, to).await?;
-            let ours = |rejection: &Rejection| {
-                let place = |of: &Rejection| (of.offset, of.kind, of.index);
-                !commit.quarantined.iter().any(|known| place(&known.rejection) == place(rejection))
-            };
-            refused.retain(ours);
         }
         Ok(Outcome::Committed(row, refused))
     }
@@ -295,20 +288,15 @@ impl<'a> Part<'a> {
 fn refusal(
     parts: &mut [Part<'_>],
     origin: rows::Origin,
-    (kind, code): (RejectionKind, RejectionCode),
+    (kind, field): (RejectionKind, &'static str),
     message: &str,
     content: Content,
 ) -> (ProducerId, Quarantined) {
-    let field = match (code, kind) {
-        (RejectionCode::TooLate, _) => "time_us",
-        (_, RejectionKind::Milking) => "milkings",
-        _ => "readings",
-    };
     let rejection = Rejection {
         offset: origin.offset,
         kind,
         index: origin.index,
-        code,
+        code: RejectionCode::StoreRefused,
         field,
         message: message.to_owned(),
     };

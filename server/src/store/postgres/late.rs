@@ -15,6 +15,9 @@ use crate::{
     store::Level,
 };
 
+/// The field at fault of what belongs to a dropped day.
+pub(super) const FIELD: &str = "time_us";
+
 /// A commit under way. The watermark stands where it is until the transaction ends.
 pub(super) struct Begun {
     pub(super) number: i64,
@@ -105,7 +108,7 @@ async fn refuse<R: Copy>(
     rows.retain(|row| {
         let Some(day_us) = day(row).filter(|day_us| dropped.contains(day_us)) else { return true };
         let day = time::at(day_us).format("%Y-%m-%d");
-        refused.push((*row, format!("its day {day} was dropped by retention and its aggregates stand")));
+        refused.push((*row, format!("its day {day} was dropped by retention, and its aggregates stand")));
         false
     });
     Ok(refused)

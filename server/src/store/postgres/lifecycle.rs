@@ -36,7 +36,6 @@ pub(super) async fn lifecycle(reader: &mut Reader) -> Result<Lifecycle, StoreErr
         Ok::<_, sqlx::Error>(Lifecycle {
             closed_before_us: maybe_us(row, "closed_before")?,
             stored_before_us: maybe_us(row, "stored_before")?,
-            dirty_hours: row.try_get::<i64, _>("dirty_hours")? as u64,
             raw_kept_from_us: maybe_us(row, "reading_kept_from")?,
             milkings_kept_from_us: maybe_us(row, "milking_kept_from")?,
             rollups_kept_from_us: [
@@ -47,6 +46,13 @@ pub(super) async fn lifecycle(reader: &mut Reader) -> Result<Lifecycle, StoreErr
         })
     };
     read().map_err(unavailable)
+}
+
+/// Hours of series that are dirty.
+pub(super) async fn dirty_hours(reader: &mut Reader) -> Result<u64, StoreError> {
+    let rows = reader.all(sql!("count_dirty"), |query| query).await?;
+    let count = rows.first().map(|row| row.try_get::<i64, _>(0)).transpose().map_err(unavailable)?;
+    Ok(count.unwrap_or_default() as u64)
 }
 
 /// Closes, keeps and mends, unless another session is at it.

@@ -142,19 +142,18 @@ pub(super) async fn quarantine(
     rows.iter().map(quarantined).collect()
 }
 
-/// What the store itself refuses of a producer, and what validation may have, after `from`, up to `to`.
+/// What the store itself refused of a producer after `from`, up to `to`.
 pub(super) async fn refused(
     connection: &mut PgConnection,
     producer: ProducerId,
     from: Offset,
     to: Offset,
 ) -> Result<Vec<Rejection>, sqlx::Error> {
-    let codes = [RejectionCode::StoreRefused, RejectionCode::TooLate].map(|code| code as i16);
     let rows = sqlx::query(sql!("list_refused"))
         .bind(producer)
         .bind(signed(from))
         .bind(signed(to))
-        .bind(codes.as_slice())
+        .bind(RejectionCode::StoreRefused as i16)
         .fetch_all(connection)
         .await?;
     Ok(rows.iter().filter_map(|row| quarantined(row).ok()).map(|record| record.rejection).collect())

@@ -12,8 +12,8 @@ use super::{
     tags, time,
 };
 use crate::{
-    model::{DAY_US, Micros, SeriesId, SeriesKey},
-    store::{Level, SeriesFilter, StoreError, Tag, cache::Generations},
+    model::{Micros, SeriesId, SeriesKey},
+    store::{SeriesFilter, StoreError, Tag, cache::Generations},
 };
 
 /// Tuples and numbers kept in memory, at most of each.
@@ -144,7 +144,7 @@ pub(super) async fn find(
     rows.iter().map(series).collect::<Result<_, _>>().map_err(unavailable)
 }
 
-/// The series with a reading that carries `tag`, by number.
+/// The series with a reading that carries `tag` on one of these days, by number.
 pub(super) async fn tagged(
     reader: &mut Reader,
     tag: Tag,
@@ -152,17 +152,7 @@ pub(super) async fn tagged(
     end_us: Micros,
 ) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError> {
     let (kind, id) = tags::number(tag);
-    // Days of which all is asked for.
-    let whole_us = Level::Day.floor(start_us.saturating_add(DAY_US - 1))..Level::Day.floor(end_us);
-    let bind = |query: Statement| {
-        query
-            .bind(time::at(start_us))
-            .bind(time::at(end_us))
-            .bind(time::at(whole_us.start))
-            .bind(time::at(whole_us.end))
-            .bind(kind)
-            .bind(id)
-    };
+    let bind = |query: Statement| query.bind(kind).bind(id).bind(time::at(start_us)).bind(time::at(end_us));
     let rows = reader.all(sql!("tagged_series"), bind).await?;
     rows.iter().map(series).collect::<Result<_, _>>().map_err(unavailable)
 }
