@@ -14,6 +14,8 @@ use sqlx::{Connection as _, Executor as _, PgConnection};
 
 use super::{aggregates, laws::Fixture, model};
 
+mod cancel;
+mod lifecycle;
 mod opening;
 mod queries;
 mod refused;

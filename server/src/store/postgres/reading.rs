@@ -174,8 +174,11 @@ pub(super) fn give_back(pool: &PgPool, mut connection: PoolConnection<Postgres>,
             if let Some(backend) = cancelled.filter(|backend| *backend != 0) {
                 cancel(&pool, backend).await?;
             }
-            // What is left of the statement is read before the next one is sent.
-            connection.ping().await?;
+            // What is left of the statement is read before the next one is sent: that it was cancelled, too.
+            match connection.ping().await {
+                Err(error) if is_cancelled(&error) => connection.ping().await?,
+                pinged => pinged?,
+            }
             sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await.map(drop)
         };
         if !matches!(tokio::time::timeout(PATIENCE, clean).await, Ok(Ok(()))) {
