@@ -3,7 +3,7 @@
 //! A group becomes one transaction: the ledger rows of its producers, locked in the order of their ids and
 //! checked, then everything they let in. Of the two profiles only the schema differs, and who makes chunks.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::HashSet, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::PgPool;
@@ -23,6 +23,17 @@ macro_rules! sql {
     };
 }
 
+/// Reads by a function, in a transaction of its own.
+macro_rules! read {
+    ($store:ident, $function:path $(, $argument:expr)*) => {{
+        let mut reader = $store.reader().await?;
+        let answer = $function(&mut reader $(, $argument)*).await?;
+        reader.end().await?;
+        Ok::<_, StoreError>(answer)
+    }};
+}
+
+mod aggregate;
 mod attempts;
 mod chunks;
 mod commit;
@@ -31,15 +42,22 @@ mod copy;
 mod devices;
 mod direct;
 mod error;
+mod late;
 mod ledger;
+mod lifecycle;
 mod migrate;
 mod others;
 mod profile;
 mod read;
+mod reading;
+mod retain;
 mod rows;
 mod series;
+mod storage;
+mod tags;
 mod time;
 mod trace;
+mod turn;
 
 pub use connect::{CopyMode, DirectCompress, PostgresConfig, ProfileChoice};
 pub use direct::NewChunks;
@@ -51,7 +69,9 @@ use commit::Committer;
 use devices::Devices;
 use direct::Watch;
 use error::unavailable;
+use reading::Reader;
 use series::Catalogue;
+use tags::Tags;
 
 /// How often what was heard of devices is written.
 const FLUSH: Duration = Duration::from_secs(10);
@@ -69,8 +89,11 @@ struct Shared {
     catalogue: Catalogue,
     chunks: Chunks,
     devices: Devices,
+    tags: Tags,
     committer: Committer,
     watch: Watch,
+    /// What a statement may take, whatever its caller allows.
+    patience: Duration,
 }
 
 impl PostgresStore {
@@ -85,8 +108,10 @@ impl PostgresStore {
             catalogue: Catalogue::new(),
             chunks: Chunks::new(facts.profile),
             devices: Devices::default(),
+            tags: Tags::new(),
             committer: Committer::new(&config),
             watch: Watch::new(&facts),
+            patience: config.statement_timeout,
             facts,
             pool,
         });
@@ -105,6 +130,10 @@ impl PostgresStore {
         let (pool, facts) = connect::connect(config).await?;
         pool.close().await;
         Ok(facts)
+    }
+
+    async fn reader(&self) -> Result<Reader, StoreError> {
+        Reader::begin(&self.shared.pool, self.shared.patience).await
     }
 
     /// What was found at the start.
@@ -163,7 +192,7 @@ impl Store for PostgresStore {
     }
 
     async fn producer(&self, id: ProducerId) -> Result<Option<ProducerRow>, StoreError> {
-        ledger::find(&self.shared.pool, id).await.map_err(unavailable)
+        read!(self, ledger::find, id)
     }
 
     async fn quarantine(
@@ -172,23 +201,23 @@ impl Store for PostgresStore {
         span: QuarantineSpan,
         limit: usize,
     ) -> Result<Vec<Quarantined>, StoreError> {
-        others::quarantine(&self.shared.pool, producer, span, limit).await
+        read!(self, others::quarantine, producer, span, limit)
     }
 
     async fn find_series(&self, filter: SeriesFilter) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError> {
-        series::find(&self.shared.pool, &filter).await.map_err(unavailable)
+        read!(self, series::find, &filter)
     }
 
     async fn latest(&self, series: &[SeriesId]) -> Result<Vec<Reading>, StoreError> {
-        read::latest(&self.shared.pool, series).await
+        read!(self, read::latest, series)
     }
 
     async fn range(&self, range: SeriesRange) -> Result<Vec<Reading>, StoreError> {
-        read::range(&self.shared.pool, &range).await
+        read!(self, read::range, &range)
     }
 
     async fn milkings(&self, range: MilkingRange) -> Result<Vec<Milking>, StoreError> {
-        others::milkings(&self.shared.pool, &range).await.map_err(unavailable)
+        read!(self, others::milkings, &range)
     }
 
     async fn devices(
@@ -197,7 +226,10 @@ impl Store for PostgresStore {
         after: Option<(i32, String)>,
         limit: usize,
     ) -> Result<Vec<Device>, StoreError> {
-        self.shared.devices.list(&self.shared.pool, farm_id, after, limit).await.map_err(unavailable)
+        let mut reader = self.reader().await?;
+        let devices = self.shared.devices.list(&mut reader, farm_id, after, limit).await?;
+        reader.end().await?;
+        Ok(devices)
     }
 
     async fn tagged_series(
@@ -206,47 +238,67 @@ impl Store for PostgresStore {
         start_us: Micros,
         end_us: Micros,
     ) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError> {
-        todo!("{tag:?} {start_us} {end_us}")
+        read!(self, series::tagged, tag, start_us, end_us)
     }
 
     async fn buckets(&self, range: BucketRange) -> Result<Vec<(u32, Bucket)>, StoreError> {
-        todo!("{range:?}")
+        read!(self, aggregate::buckets, &range)
     }
 
     async fn milk(&self, range: MilkRange) -> Result<Vec<MilkBucket>, StoreError> {
-        todo!("{range:?}")
+        read!(self, aggregate::milk, &range)
     }
 
     async fn device(&self, farm_id: i32, device_uid: &str) -> Result<Option<Device>, StoreError> {
-        todo!("{farm_id} {device_uid}")
+        let mut reader = self.reader().await?;
+        let device = self.shared.devices.find(&mut reader, farm_id, device_uid).await?;
+        reader.end().await?;
+        Ok(device)
     }
 
     async fn lifecycle(&self) -> Result<Lifecycle, StoreError> {
-        Ok(Lifecycle::default())
+        read!(self, lifecycle::lifecycle)
     }
 
     async fn dirty_hours(&self) -> Result<u64, StoreError> {
-        todo!()
+        read!(self, lifecycle::dirty_hours)
     }
 
     async fn refresh(&self, refresh: Refresh) -> Result<Refreshed, StoreError> {
-        todo!("{refresh:?}")
+        lifecycle::refresh(&self.shared.pool, self.shared.facts.profile, refresh).await
     }
 
     async fn retain(&self, retention: Retention) -> Result<Vec<Dropped>, StoreError> {
-        todo!("{retention:?}")
+        let mut parts = read!(self, retain::list, &retention)?;
+        if !retention.dry_run {
+            retain::carry_out(&self.shared.pool, &retention, &mut parts).await?;
+        }
+        Ok(parts)
     }
 
     async fn chunks(&self) -> Result<Vec<Chunk>, StoreError> {
-        todo!()
+        read!(self, storage::chunks)
     }
 
     async fn compress(&self, before_us: Micros, dry_run: bool) -> Result<Option<Vec<Chunk>>, StoreError> {
-        todo!("{before_us} {dry_run}")
+        if self.shared.facts.profile != Profile::Timescale {
+            return Ok(None);
+        }
+        let due: Vec<Chunk> = self.chunks().await?;
+        let due: Vec<Chunk> = due.into_iter().filter(|chunk| storage::is_due(chunk, before_us)).collect();
+        if dry_run {
+            return Ok(Some(due));
+        }
+        storage::compress(&self.shared.pool, &due).await?;
+        let names: HashSet<String> = due.into_iter().map(|chunk| chunk.name).collect();
+        Ok(Some(self.chunks().await?.into_iter().filter(|chunk| names.contains(&chunk.name)).collect()))
     }
 
     async fn activity(&self, now_us: Micros) -> Result<Activity, StoreError> {
-        self.shared.devices.activity(&self.shared.pool, now_us).await.map_err(unavailable)
+        let mut reader = self.reader().await?;
+        let activity = self.shared.devices.activity(&mut reader, now_us).await?;
+        reader.end().await?;
+        Ok(activity)
     }
 
     async fn ready(&self) -> Result<(), StoreError> {

@@ -12,10 +12,12 @@ use herdstream_testkit::{Postgres, Timescale};
 use secrecy::ExposeSecret as _;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 
-use super::{laws::Fixture, model};
+use super::{aggregates, laws::Fixture, model};
 
+mod cancel;
 mod direct;
 mod faults;
+mod lifecycle;
 mod opening;
 mod queries;
 mod refused;
@@ -149,4 +151,24 @@ fn random_histories_are_kept() {
     if Postgres::shared().is_some() {
         model::check(10, async || Database::plain().await.expect("PostgreSQL is installed"));
     }
+}
+
+#[test]
+fn aggregates_equal_a_recomputation() {
+    if Postgres::shared().is_some() {
+        aggregates::check(12, 12, async || Database::plain().await.expect("PostgreSQL is installed"));
+    }
+}
+
+#[test]
+fn aggregates_equal_a_recomputation_on_timescale() {
+    if Timescale::start().is_some() {
+        aggregates::check(2, 10, async || Database::timescale().await.expect("it is to be had"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queries_see_whole_commits_beside_ingest() {
+    let Some(mut database) = Database::plain().await else { return };
+    aggregates::queries_see_whole_commits_beside_ingest(&mut database).await;
 }

@@ -12,10 +12,12 @@ use super::{
     connect::PostgresConfig,
     copy::Copying,
     error::{Kind, kind, unavailable},
+    late,
     ledger::{self, Standing},
     others,
     rows::{self, MilkingRow, Row},
     series::DeviceKey,
+    tags::Tags,
     time,
     trace::{Writer, write_sound},
 };
@@ -66,6 +68,7 @@ struct Work<'a> {
     group: &'a Arc<CommitGroup>,
     attempts: &'a Attempts,
     devices: &'a HashMap<SeriesId, Arc<DeviceKey>>,
+    tags: &'a Tags,
     writer: i64,
     activity: Duration,
     copying: &'a Copying,
@@ -118,7 +121,8 @@ impl Shared {
         let mut connection = self.pool.acquire().await?;
         let writer = self.committer.writers.lock().pop().unwrap_or_default();
         let Committer { copying, attempts, activity, .. } = &self.committer;
-        let work = Work { group, attempts, devices: &devices, writer, activity: *activity, copying, trace };
+        let (tags, activity) = (&self.tags, *activity);
+        let work = Work { group, attempts, devices: &devices, tags, writer, activity, copying, trace };
         let done = match tokio::time::timeout(self.committer.patience, work.run(&mut connection)).await {
             Ok(done) => done,
             Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
@@ -143,30 +147,37 @@ impl Work<'_> {
             transaction.rollback().await?;
             return Ok((outcomes, Heard::default()));
         }
-        let number: i64 = sqlx::query_scalar(sql!("next_commit")).fetch_one(&mut *transaction).await?;
+        let begun = late::begin(&mut transaction).await?;
+        let number = begun.number;
         let mut parts: Vec<Part<'_>> = (self.group.producers.iter())
             .map(|commit| Part::new(commit, standing.remove(&commit.producer)))
             .collect();
         let admitted = || parts.iter().filter(|part| part.writes).map(|part| part.commit);
-        let readings = rows::readings(admitted(), number);
-        let milkings = rows::milkings(admitted(), number);
+        let mut readings = rows::readings(admitted(), number);
+        let mut milkings = rows::milkings(admitted(), number);
+        let dropped = begun.refuse_readings(&mut transaction, &mut readings).await?;
+        let dropped_milkings = begun.refuse_milkings(&mut transaction, &mut milkings).await?;
         let (refused, refused_milkings) = self.write_rows(&mut transaction, &readings, &milkings).await?;
+        begun.mark(&mut transaction, &readings).await?;
+        let notes = self.tags.note(&mut transaction, &readings).await?;
         let mut records = Vec::new();
-        for (row, message) in &refused {
-            let origin =
-                rows::origin(self.group, RejectionKind::Reading, row.reading, |batch| &batch.readings);
-            let content = Content::Reading(row.reading.clone());
-            records.extend(
-                origin.map(|origin| refusal(&mut parts, origin, RejectionKind::Reading, message, content)),
-            );
+        for (field, refused) in [(late::FIELD, &dropped), ("readings", &refused)] {
+            for (row, message) in refused {
+                let kind = RejectionKind::Reading;
+                let origin = rows::origin(self.group, kind, row.reading, |batch| &batch.readings);
+                let content = Content::Reading(row.reading.clone());
+                let refusal = |origin| refusal(&mut parts, origin, (kind, field), message, content);
+                records.extend(origin.map(refusal));
+            }
         }
-        for (row, message) in &refused_milkings {
-            let origin =
-                rows::origin(self.group, RejectionKind::Milking, row.milking, |batch| &batch.milkings);
-            let content = Content::Milking(Box::new(row.milking.clone()));
-            records.extend(
-                origin.map(|origin| refusal(&mut parts, origin, RejectionKind::Milking, message, content)),
-            );
+        for (field, refused) in [(late::FIELD, &dropped_milkings), ("milkings", &refused_milkings)] {
+            for (row, message) in refused {
+                let kind = RejectionKind::Milking;
+                let origin = rows::origin(self.group, kind, row.milking, |batch| &batch.milkings);
+                let content = Content::Milking(Box::new(row.milking.clone()));
+                let refusal = |origin| refusal(&mut parts, origin, (kind, field), message, content);
+                records.extend(origin.map(refusal));
+            }
         }
         write_quarantine(&mut transaction, &parts, &records).await?;
         let changed: Vec<(ProducerId, &ProducerRow)> = (parts.iter())
@@ -183,6 +194,7 @@ impl Work<'_> {
         self.attempts.begin(self.group, number, changed, &outcomes);
         transaction.commit().await?;
         self.attempts.finish(self.group);
+        self.tags.learn(notes);
         Ok((outcomes, heard))
     }
 
@@ -277,11 +289,11 @@ impl<'a> Part<'a> {
     }
 }
 
-/// Notes that the database refused a row, which validation had let pass.
+/// Notes that the store refused a row, which validation had let pass.
 fn refusal(
     parts: &mut [Part<'_>],
     origin: rows::Origin,
-    kind: RejectionKind,
+    (kind, field): (RejectionKind, &'static str),
     message: &str,
     content: Content,
 ) -> (ProducerId, Quarantined) {
@@ -290,7 +302,7 @@ fn refusal(
         kind,
         index: origin.index,
         code: RejectionCode::StoreRefused,
-        field: if kind == RejectionKind::Reading { "readings" } else { "milkings" },
+        field,
         message: message.to_owned(),
     };
     let part = &mut parts[origin.producer];

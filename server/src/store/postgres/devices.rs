@@ -9,11 +9,17 @@ use chrono::{DateTime, Duration, Utc};
 use parking_lot::Mutex;
 use sqlx::{PgPool, Row as _, postgres::PgRow};
 
-use super::{ledger::signed, series::DeviceKey, time};
+use super::{
+    error::unavailable,
+    ledger::signed,
+    reading::{Reader, Statement},
+    series::DeviceKey,
+    time,
+};
 use crate::{
     model::{Micros, SECOND_US},
     store::{
-        Activity, Device,
+        Activity, Device, StoreError,
         heard::{Heard, Status},
     },
 };
@@ -61,23 +67,32 @@ impl Devices {
     /// Devices after `after`, by farm and identifier.
     pub(super) async fn list(
         &self,
-        pool: &PgPool,
+        reader: &mut Reader,
         farm_id: Option<i32>,
         after: Option<(i32, String)>,
         limit: usize,
-    ) -> Result<Vec<Device>, sqlx::Error> {
+    ) -> Result<Vec<Device>, StoreError> {
         let (after_farm, after_uid) = after.unzip();
-        let rows = sqlx::query(sql!("list_devices"))
-            .bind(farm_id)
-            .bind(after_farm)
-            .bind(after_uid)
-            .bind(signed(limit as u64))
-            .fetch_all(pool)
-            .await?;
-        rows.iter().map(|row| self.device(row)).collect()
+        let bind = |query: Statement| {
+            query.bind(farm_id).bind(after_farm).bind(after_uid.clone()).bind(signed(limit as u64))
+        };
+        let rows = reader.all(sql!("list_devices"), bind).await?;
+        rows.iter().map(|row| self.heard_of(row)).collect::<Result<_, _>>().map_err(unavailable)
     }
 
-    fn device(&self, row: &PgRow) -> Result<Device, sqlx::Error> {
+    /// One device.
+    pub(super) async fn find(
+        &self,
+        reader: &mut Reader,
+        farm_id: i32,
+        device_uid: &str,
+    ) -> Result<Option<Device>, StoreError> {
+        let bind = |query: Statement| query.bind(farm_id).bind(device_uid.to_owned());
+        let rows = reader.all(sql!("find_device"), bind).await?;
+        rows.first().map(|row| self.heard_of(row)).transpose().map_err(unavailable)
+    }
+
+    fn heard_of(&self, row: &PgRow) -> Result<Device, sqlx::Error> {
         let key = DeviceKey {
             farm_id: row.try_get("farm_id")?,
             device_uid: row.try_get("device_uid")?,
@@ -101,29 +116,26 @@ impl Devices {
     }
 
     /// Readings by recency.
-    pub(super) async fn activity(&self, pool: &PgPool, now_us: Micros) -> Result<Activity, sqlx::Error> {
+    pub(super) async fn activity(&self, reader: &mut Reader, now_us: Micros) -> Result<Activity, StoreError> {
         let since_us = now_us.saturating_sub(ACTIVE_US);
         let (farms, uids): (Vec<i32>, Vec<String>) = (self.unsaved.lock().iter())
             .filter(|(_, status)| status.last_seen_us >= since_us)
             .map(|(device, _)| (device.farm_id, device.device_uid.clone()))
             .unzip();
-        let active: i64 = sqlx::query_scalar(sql!("count_active_devices"))
-            .bind(time::at(since_us))
-            .bind(farms)
-            .bind(uids)
-            .fetch_one(pool)
-            .await?;
+        let bind = |query: Statement| query.bind(time::at(since_us)).bind(farms.clone()).bind(uids.clone());
+        let active = reader.all(sql!("count_active_devices"), bind).await?;
         let now = time::at(now_us);
-        let row = sqlx::query(sql!("count_activity"))
-            .bind(now - Duration::hours(1))
-            .bind(now - Duration::hours(24))
-            .bind(now)
-            .fetch_one(pool)
-            .await?;
+        let bind =
+            |query: Statement| query.bind(now - Duration::hours(1)).bind(now - Duration::hours(24)).bind(now);
+        let counts = reader.all(sql!("count_activity"), bind).await?;
+        let count = |rows: &[PgRow], column: &str| {
+            let count = rows.first().map(|row| row.try_get::<i64, _>(column)).transpose();
+            count.map(|count| count.unwrap_or_default() as u64).map_err(unavailable)
+        };
         Ok(Activity {
-            readings_last_hour: row.try_get::<i64, _>("last_hour")? as u64,
-            readings_last_24h: row.try_get::<i64, _>("last_24h")? as u64,
-            active_devices: active as u64,
+            readings_last_hour: count(&counts, "last_hour")?,
+            readings_last_24h: count(&counts, "last_24h")?,
+            active_devices: count(&active, "count")?,
         })
     }
 }

@@ -74,6 +74,21 @@ pub(super) fn is_unsupported(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("0A000"))
 }
 
+/// Whether the database gave a statement up because it was told to, or for the time it took.
+pub(super) fn is_cancelled(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("57014"))
+}
+
+/// Whether a lock was held by others for too long.
+pub(super) fn is_locked(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("55P03"))
+}
+
+/// Whether what was asked for must wait until something else is done.
+pub(super) fn is_not_ready(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("55000"))
+}
+
 /// The store is down because of this.
 pub(super) fn unavailable(error: sqlx::Error) -> StoreError {
     match error {

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use sqlx::{PgConnection, PgPool, Row as _, postgres::PgRow};
+use sqlx::{PgConnection, Row as _, postgres::PgRow};
 
+use super::{error::unavailable, reading::Reader};
 use crate::{
     model::{ProducerId, ProducerRow, Totals},
-    store::{CommitGroup, ProducerCommit},
+    store::{CommitGroup, ProducerCommit, StoreError},
 };
 
 /// A row under its lock.
@@ -18,9 +19,10 @@ pub(super) struct Standing {
 }
 
 /// The row of a producer.
-pub(super) async fn find(pool: &PgPool, id: ProducerId) -> Result<Option<ProducerRow>, sqlx::Error> {
-    let row = sqlx::query(sql!("find_producer")).bind(id).fetch_optional(pool).await?;
-    row.as_ref().map(standing).transpose().map(|found| found.map(|(_, standing)| standing.row))
+pub(super) async fn find(reader: &mut Reader, id: ProducerId) -> Result<Option<ProducerRow>, StoreError> {
+    let rows = reader.all(sql!("find_producer"), |query| query.bind(id)).await?;
+    let found = rows.first().map(standing).transpose().map_err(unavailable)?;
+    Ok(found.map(|(_, standing)| standing.row))
 }
 
 /// Locks the rows of a group's producers, in the order of their ids, making those of new ones first. A

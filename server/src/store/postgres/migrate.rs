@@ -34,17 +34,17 @@ macro_rules! files {
 }
 
 const POSTGRES: &[File] = files! {
-    "common": 1 "0001_tables", 4 "0004_public_views", 5 "0005_old_writers", 7 "0007_public_aggregates";
-    "postgres": 2 "0002_chunks", 3 "0003_days", 6 "0006_rollups", 8 "0008_lifecycle";
+    "common": 1 "0001_tables", 4 "0004_public_views", 5 "0005_old_writers", 7 "0007_public_aggregates", 9 "0009_closing", 11 "0011_truth";
+    "postgres": 2 "0002_chunks", 3 "0003_days", 6 "0006_rollups", 8 "0008_lifecycle", 10 "0010_keeping";
 };
 
 const TIMESCALE: &[File] = files! {
-    "common": 1 "0001_tables", 4 "0004_public_views", 5 "0005_old_writers", 7 "0007_public_aggregates";
-    "timescale": 2 "0002_chunks", 3 "0003_days", 6 "0006_rollups", 8 "0008_lifecycle";
+    "common": 1 "0001_tables", 4 "0004_public_views", 5 "0005_old_writers", 7 "0007_public_aggregates", 9 "0009_closing", 11 "0011_truth";
+    "timescale": 2 "0002_chunks", 3 "0003_days", 6 "0006_rollups", 8 "0008_lifecycle", 10 "0010_keeping";
 };
 
 /// The oldest binary, by the newest migration it knows, that may write to the schema as it is now.
-const COMPATIBLE_FROM: i32 = 1;
+const COMPATIBLE_FROM: i32 = 11;
 
 fn files(profile: Profile) -> &'static [File] {
     match profile {

@@ -1,8 +1,14 @@
 //! Milkings and quarantine.
 
-use sqlx::{PgConnection, PgPool, Row as _, postgres::PgRow};
+use sqlx::{PgConnection, Row as _, postgres::PgRow};
 
-use super::{error::unavailable, ledger::signed, rows::MilkingRow, time};
+use super::{
+    error::unavailable,
+    ledger::signed,
+    reading::{Reader, Statement},
+    rows::MilkingRow,
+    time,
+};
 use crate::{
     model::{
         Content, Milking, Offset, ProducerId, Quarantined, Rejection, RejectionCode, RejectionKind,
@@ -47,17 +53,18 @@ pub(super) async fn insert_milkings(
 }
 
 /// Milkings of a farm, by time.
-pub(super) async fn milkings(pool: &PgPool, range: &MilkingRange) -> Result<Vec<Milking>, sqlx::Error> {
-    let rows = sqlx::query(sql!("range_milkings"))
-        .bind(range.farm_id)
-        .bind(range.animal_id)
-        .bind(time::at(range.start_us))
-        .bind(time::at(range.end_us))
-        .bind(signed(range.skip as u64))
-        .bind(signed(range.limit as u64))
-        .fetch_all(pool)
-        .await?;
-    rows.iter().map(milking).collect()
+pub(super) async fn milkings(reader: &mut Reader, range: &MilkingRange) -> Result<Vec<Milking>, StoreError> {
+    let bind = |query: Statement| {
+        query
+            .bind(range.farm_id)
+            .bind(range.animal_id)
+            .bind(time::at(range.start_us))
+            .bind(time::at(range.end_us))
+            .bind(signed(range.skip as u64))
+            .bind(signed(range.limit as u64))
+    };
+    let rows = reader.all(sql!("range_milkings"), bind).await?;
+    rows.iter().map(milking).collect::<Result<_, _>>().map_err(unavailable)
 }
 
 fn milking(row: &PgRow) -> Result<Milking, sqlx::Error> {
@@ -129,22 +136,22 @@ fn without_nul(mut json: String) -> String {
 
 /// What was refused of a producer, by offset, kind and index.
 pub(super) async fn quarantine(
-    pool: &PgPool,
+    reader: &mut Reader,
     producer: ProducerId,
     span: QuarantineSpan,
     limit: usize,
 ) -> Result<Vec<Quarantined>, StoreError> {
     let (offset, kind, index) = span.first;
-    let rows = sqlx::query(sql!("list_quarantine"))
-        .bind(producer)
-        .bind(signed(offset))
-        .bind(i16::from(kind))
-        .bind(i32::try_from(index).unwrap_or(i32::MAX))
-        .bind(signed(span.last))
-        .bind(signed(limit as u64))
-        .fetch_all(pool)
-        .await
-        .map_err(unavailable)?;
+    let bind = |query: Statement| {
+        query
+            .bind(producer)
+            .bind(signed(offset))
+            .bind(i16::from(kind))
+            .bind(i32::try_from(index).unwrap_or(i32::MAX))
+            .bind(signed(span.last))
+            .bind(signed(limit as u64))
+    };
+    let rows = reader.all(sql!("list_quarantine"), bind).await?;
     rows.iter().map(quarantined).collect()
 }
 

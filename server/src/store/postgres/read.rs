@@ -1,41 +1,49 @@
 //! Readings of series.
 
-use futures::TryStreamExt as _;
-use sqlx::{PgPool, Row as _, postgres::PgRow};
+use sqlx::{Row as _, postgres::PgRow};
 
-use super::{error::unavailable, ledger::signed, time};
+use super::{
+    aggregate::animal_and_zone,
+    error::unavailable,
+    ledger::signed,
+    reading::{Reader, Statement},
+    time,
+};
 use crate::{
     model::{Quality, Reading, SeriesId},
     store::{SeriesRange, StoreError},
 };
 
 /// The newest reading of each series that has one.
-pub(super) async fn latest(pool: &PgPool, series: &[SeriesId]) -> Result<Vec<Reading>, StoreError> {
+pub(super) async fn latest(reader: &mut Reader, series: &[SeriesId]) -> Result<Vec<Reading>, StoreError> {
     let ids: Vec<i32> = series.iter().map(|id| id.0 as i32).collect();
-    let rows = sqlx::query(sql!("latest_readings")).bind(ids).fetch_all(pool).await.map_err(unavailable)?;
+    let rows = reader.all(sql!("latest_readings"), |query| query.bind(ids.clone())).await?;
     rows.iter().map(reading).collect::<Result<_, _>>().map_err(unavailable)
 }
 
 /// Readings of one series, by time; equal times in the order of their commits.
-pub(super) async fn range(pool: &PgPool, range: &SeriesRange) -> Result<Vec<Reading>, StoreError> {
-    let mut rows = sqlx::query(sql!("range_readings"))
-        .bind(range.series.0 as i32)
-        .bind(time::at(range.start_us))
-        .bind(time::at(range.end_us))
-        .bind(signed(range.skip as u64))
-        .bind(signed(range.limit as u64))
-        .fetch(pool);
+pub(super) async fn range(reader: &mut Reader, range: &SeriesRange) -> Result<Vec<Reading>, StoreError> {
+    let (animal, zone) = animal_and_zone(range.tag);
+    let bind = |query: Statement| {
+        query
+            .bind(range.series.0 as i32)
+            .bind(time::at(range.start_us))
+            .bind(time::at(range.end_us))
+            .bind(signed(range.skip as u64))
+            .bind(signed(range.limit as u64))
+            .bind(animal)
+            .bind(zone)
+    };
     let mut readings: Vec<Reading> = Vec::new();
     let mut text_bytes = 0;
-    while let Some(row) = rows.try_next().await.map_err(unavailable)? {
-        let reading = reading(&row).map_err(unavailable)?;
+    let take = |row: PgRow| {
+        let reading = reading(&row)?;
         let texts = [&reading.session_id, &reading.metadata];
         text_bytes += texts.into_iter().flatten().map(|text| text.len()).sum::<usize>();
         readings.push(reading);
-        if text_bytes >= range.text_bytes {
-            break;
-        }
-    }
+        Ok(text_bytes < range.text_bytes)
+    };
+    reader.each(sql!("range_readings"), bind, take).await?;
     Ok(readings)
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::chunks;
 use crate::{
     model::{Milking, Offset, ProducerId, Reading, RejectionKind},
-    store::{Batch, CommitGroup, ProducerCommit, order::sort},
+    store::{Batch, CommitGroup, ProducerCommit, order::sort, origin::arrived_at},
 };
 
 /// A commit's number takes the upper bits of a stamp, the place among equal times the lower.
@@ -86,8 +86,8 @@ pub(super) fn origin<T>(
 ) -> Option<Origin> {
     for (producer, commit) in group.producers.iter().enumerate() {
         for batch in &commit.batches {
-            if let Some(place) = rows(batch).iter().position(|candidate| std::ptr::eq(candidate, row)) {
-                let index = arrived_at(commit, batch.offset, kind, place as u32);
+            if let Some(place) = place(rows(batch), row) {
+                let index = arrived_at(commit, batch, kind, place as u32);
                 return Some(Origin { producer, id: commit.producer, offset: batch.offset, index });
             }
         }
@@ -95,13 +95,8 @@ pub(super) fn origin<T>(
     None
 }
 
-/// The position at which the `place`-th sound row of a batch arrived: those refused before it stand between.
-fn arrived_at(commit: &ProducerCommit, offset: Offset, kind: RejectionKind, place: u32) -> u32 {
-    let mut refused: Vec<u32> = (commit.quarantined.iter())
-        .map(|kept| &kept.rejection)
-        .filter(|rejection| rejection.offset == offset && rejection.kind == kind)
-        .map(|rejection| rejection.index)
-        .collect();
-    refused.sort_unstable();
-    refused.into_iter().fold(place, |index, refused| if refused <= index { index + 1 } else { index })
+/// The place of a row in `rows`, if it is one of them.
+fn place<T>(rows: &[T], row: &T) -> Option<usize> {
+    let bytes = std::ptr::from_ref(row).addr().checked_sub(rows.as_ptr().addr())?;
+    Some(bytes / size_of::<T>()).filter(|place| *place < rows.len())
 }

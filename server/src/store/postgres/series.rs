@@ -5,9 +5,15 @@ use std::{collections::HashMap, sync::Arc};
 use parking_lot::Mutex;
 use sqlx::{PgPool, Row as _, postgres::PgRow};
 
+use super::{
+    error::unavailable,
+    ledger::signed,
+    reading::{Reader, Statement},
+    tags, time,
+};
 use crate::{
-    model::{SeriesId, SeriesKey},
-    store::{SeriesFilter, cache::Generations},
+    model::{Micros, SeriesId, SeriesKey},
+    store::{SeriesFilter, StoreError, Tag, cache::Generations},
 };
 
 /// Tuples and numbers kept in memory, at most of each.
@@ -123,16 +129,32 @@ fn columns(query: Query, keys: &[&SeriesKey]) -> Query {
 
 /// The series that match, by number.
 pub(super) async fn find(
-    pool: &PgPool,
+    reader: &mut Reader,
     filter: &SeriesFilter,
-) -> Result<Vec<(SeriesId, SeriesKey)>, sqlx::Error> {
-    let rows = sqlx::query(sql!("find_series"))
-        .bind(filter.farm_id)
-        .bind(&filter.device_uid)
-        .bind(&filter.metric_names)
-        .fetch_all(pool)
-        .await?;
-    rows.iter().map(series).collect()
+) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError> {
+    let bind = |query: Statement| {
+        query
+            .bind(filter.farm_id)
+            .bind(filter.device_uid.clone())
+            .bind(filter.metric_names.clone())
+            .bind(filter.after.map(|id| id.0 as i32))
+            .bind(filter.limit.map(|limit| signed(limit as u64)))
+    };
+    let rows = reader.all(sql!("find_series"), bind).await?;
+    rows.iter().map(series).collect::<Result<_, _>>().map_err(unavailable)
+}
+
+/// The series with a reading that carries `tag` on one of these days, by number.
+pub(super) async fn tagged(
+    reader: &mut Reader,
+    tag: Tag,
+    start_us: Micros,
+    end_us: Micros,
+) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError> {
+    let (kind, id) = tags::number(tag);
+    let bind = |query: Statement| query.bind(kind).bind(id).bind(time::at(start_us)).bind(time::at(end_us));
+    let rows = reader.all(sql!("tagged_series"), bind).await?;
+    rows.iter().map(series).collect::<Result<_, _>>().map_err(unavailable)
 }
 
 fn series(row: &PgRow) -> Result<(SeriesId, SeriesKey), sqlx::Error> {

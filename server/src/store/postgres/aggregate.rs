@@ -1,0 +1,134 @@
+//! Statistics of readings and milk by bucket.
+//!
+//! The statements answer each series by itself: closed, kept and clean buckets from rollups, the others from
+//! readings, in one look. Series are merged into lines, and quarters of an hour into spans, here.
+
+use std::collections::BTreeMap;
+
+use sqlx::{Row as _, postgres::PgRow};
+
+use super::{
+    error::unavailable,
+    reading::{Reader, Statement},
+    time,
+};
+use crate::{
+    model::Micros,
+    store::{Bucket, BucketRange, Cut, Level, MilkBucket, MilkRange, StoreError, Tag, lines::Lines},
+};
+
+/// Buckets by line, then time.
+pub(super) async fn buckets(
+    reader: &mut Reader,
+    range: &BucketRange,
+) -> Result<Vec<(u32, Bucket)>, StoreError> {
+    let lines: BTreeMap<i32, u32> = range.series.iter().map(|(id, line)| (id.0 as i32, *line)).collect();
+    let series: Vec<i32> = lines.keys().copied().collect();
+    let (start, end) = (time::at(range.cut.start_us()), time::at(range.cut.end_us()));
+    let level = range.cut.level();
+    let percentiles = range.percentiles && matches!(range.cut, Cut::Level { .. });
+    let mut merged = Lines::new(range.cut.clone());
+    let take = |row: PgRow| {
+        if let Some(line) = lines.get(&row.try_get::<i32, _>("series_id")?) {
+            merged.add(*line, bucket(&row)?);
+        }
+        Ok(true)
+    };
+    match range.tag {
+        Some(tag) => {
+            let (animal, zone) = animal_and_zone(Some(tag));
+            let bind = |query: Statement| {
+                query
+                    .bind(series.clone())
+                    .bind(start)
+                    .bind(end)
+                    .bind(percentiles && level != Level::QuarterHour)
+                    .bind(level.width_us())
+                    .bind(animal)
+                    .bind(zone)
+                    .bind(percentiles && level == Level::Hour)
+            };
+            reader.each(sql!("buckets_of_tag"), bind, take).await?;
+        }
+        None => {
+            let statement = match level {
+                Level::QuarterHour => sql!("buckets_15min"),
+                Level::Hour => sql!("buckets_hourly"),
+                Level::Day => sql!("buckets_daily"),
+            };
+            let bind = |query: Statement| query.bind(series.clone()).bind(start).bind(end).bind(percentiles);
+            reader.each(statement, bind, take).await?;
+        }
+    }
+    Ok(merged.finish())
+}
+
+/// Milk by span, then animal.
+pub(super) async fn milk(reader: &mut Reader, range: &MilkRange) -> Result<Vec<MilkBucket>, StoreError> {
+    let bind = |query: Statement| {
+        let query = query.bind(range.farm_id).bind(range.animal_id);
+        match &range.cut {
+            Cut::Level { level: Level::Day, start_us, end_us } => {
+                query.bind(time::at(*start_us)).bind(time::at(*end_us))
+            }
+            cut => query.bind(spans(cut).into_iter().map(time::at).collect::<Vec<_>>()),
+        }
+    };
+    let rows = match &range.cut {
+        Cut::Level { level: Level::Day, .. } => reader.all(sql!("milk_daily"), bind).await?,
+        _ => reader.all(sql!("milk_of_spans"), bind).await?,
+    };
+    rows.iter().map(milk_bucket).collect::<Result<_, _>>().map_err(unavailable)
+}
+
+/// Columns by which readings are told apart: animal, zone.
+pub(super) fn animal_and_zone(tag: Option<Tag>) -> (Option<i32>, Option<i32>) {
+    match tag {
+        Some(Tag::Animal(id)) => (Some(id), None),
+        Some(Tag::Zone(id)) => (None, Some(id)),
+        None => (None, None),
+    }
+}
+
+/// The times between which a cut cuts.
+fn spans(cut: &Cut) -> Vec<Micros> {
+    match cut {
+        Cut::Spans(times) => times.to_vec(),
+        Cut::Level { level, start_us, end_us } => {
+            let step = usize::try_from(level.width_us()).unwrap_or(usize::MAX);
+            (*start_us..=*end_us).step_by(step).collect()
+        }
+    }
+}
+
+fn bucket(row: &PgRow) -> Result<Bucket, sqlx::Error> {
+    let number = |column| row.try_get::<i64, _>(column).map(|number| number as u64);
+    let count = number("sample_count")?;
+    let deviation = row.try_get::<Option<f64>, _>("stddev_value")?.unwrap_or_default();
+    Ok(Bucket {
+        start_us: time::micros(row.try_get("bucket")?),
+        count,
+        valid_count: number("valid_count")?,
+        error_count: number("error_count")?,
+        sum: row.try_get("sum_value")?,
+        min: row.try_get("min_value")?,
+        max: row.try_get("max_value")?,
+        squares: deviation * deviation * count.saturating_sub(1) as f64,
+        median: row.try_get("median_value")?,
+        p95: row.try_get("p95_value")?,
+    })
+}
+
+fn milk_bucket(row: &PgRow) -> Result<MilkBucket, sqlx::Error> {
+    Ok(MilkBucket {
+        start_us: time::micros(row.try_get("bucket")?),
+        animal_id: row.try_get("animal_id")?,
+        milkings: row.try_get::<i64, _>("milking_count")? as u64,
+        total_yield_kg: row.try_get("total_yield_kg")?,
+        avg_conductivity: row.try_get("avg_conductivity")?,
+        avg_scc: row.try_get("avg_scc")?,
+        max_mastitis_risk: row.try_get("max_mastitis_risk")?,
+        avg_fat: row.try_get("avg_fat")?,
+        avg_protein: row.try_get("avg_protein")?,
+    })
+}

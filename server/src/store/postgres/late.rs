@@ -1,0 +1,115 @@
+//! What comes late: into closed time, which makes it dirty, or into a day that retention has dropped, which
+//! takes nothing any more.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+use sqlx::{PgConnection, Row as _, postgres::PgRow};
+
+use super::{
+    rows::{MilkingRow, Row},
+    time,
+};
+use crate::{
+    model::{Micros, SeriesId},
+    store::Level,
+};
+
+/// The field at fault of what belongs to a dropped day.
+pub(super) const FIELD: &str = "time_us";
+
+/// A commit under way. The watermark stands where it is until the transaction ends.
+pub(super) struct Begun {
+    pub(super) number: i64,
+    closed_before_us: Option<Micros>,
+    reading_kept_from_us: Option<Micros>,
+    milking_kept_from_us: Option<Micros>,
+}
+
+/// Rows that belong to dropped days, with the reason.
+pub(super) type TooLate<R> = Vec<(R, String)>;
+
+/// Takes a number, and the lock under which the watermark does not move.
+pub(super) async fn begin(connection: &mut PgConnection) -> Result<Begun, sqlx::Error> {
+    let row = sqlx::query(sql!("begin_commit")).fetch_one(connection).await?;
+    Ok(Begun {
+        number: row.try_get("commit_number")?,
+        closed_before_us: maybe_us(&row, "closed_before")?,
+        reading_kept_from_us: maybe_us(&row, "reading_kept_from")?,
+        milking_kept_from_us: maybe_us(&row, "milking_kept_from")?,
+    })
+}
+
+/// A time of a row in microseconds.
+pub(super) fn maybe_us(row: &PgRow, column: &str) -> Result<Option<Micros>, sqlx::Error> {
+    Ok(row.try_get::<Option<DateTime<Utc>>, _>(column)?.map(time::micros))
+}
+
+impl Begun {
+    /// Takes the readings of dropped days out of `rows`.
+    pub(super) async fn refuse_readings<'r>(
+        &self,
+        connection: &mut PgConnection,
+        rows: &mut Vec<Row<'r>>,
+    ) -> Result<TooLate<Row<'r>>, sqlx::Error> {
+        let kept_from_us = self.reading_kept_from_us;
+        refuse(connection, "reading", kept_from_us, rows, |row| row.reading.time_us).await
+    }
+
+    /// Likewise milkings.
+    pub(super) async fn refuse_milkings<'r>(
+        &self,
+        connection: &mut PgConnection,
+        rows: &mut Vec<MilkingRow<'r>>,
+    ) -> Result<TooLate<MilkingRow<'r>>, sqlx::Error> {
+        let kept_from_us = self.milking_kept_from_us;
+        refuse(connection, "milking", kept_from_us, rows, |row| row.milking.time_us).await
+    }
+
+    /// Marks the hours of closed time that get readings. Live data marks nothing.
+    pub(super) async fn mark(
+        &self,
+        connection: &mut PgConnection,
+        rows: &[Row<'_>],
+    ) -> Result<(), sqlx::Error> {
+        let Some(closed_before_us) = self.closed_before_us else { return Ok(()) };
+        let mut marks: Vec<(SeriesId, Micros)> = (rows.iter())
+            .filter(|row| row.reading.time_us < closed_before_us)
+            .map(|row| (row.reading.series, Level::Hour.floor(row.reading.time_us)))
+            .collect();
+        marks.dedup();
+        if marks.is_empty() {
+            return Ok(());
+        }
+        let (series, hours): (Vec<i32>, Vec<DateTime<Utc>>) =
+            marks.into_iter().map(|(series, hour_us)| (series.0 as i32, time::at(hour_us))).unzip();
+        sqlx::query(sql!("mark_dirty")).bind(series).bind(hours).execute(connection).await.map(drop)
+    }
+}
+
+async fn refuse<R: Copy>(
+    connection: &mut PgConnection,
+    source: &str,
+    kept_from_us: Option<Micros>,
+    rows: &mut Vec<R>,
+    time_us: impl Fn(&R) -> Micros,
+) -> Result<TooLate<R>, sqlx::Error> {
+    let Some(kept_from_us) = kept_from_us else { return Ok(Vec::new()) };
+    let day = |row: &R| Some(time_us(row)).filter(|at| *at < kept_from_us).map(|at| Level::Day.floor(at));
+    let days: BTreeSet<Micros> = rows.iter().filter_map(day).collect();
+    if days.is_empty() {
+        return Ok(Vec::new());
+    }
+    let days: Vec<DateTime<Utc>> = days.into_iter().map(time::at).collect();
+    let dropped: Vec<DateTime<Utc>> =
+        sqlx::query_scalar(sql!("dropped_days")).bind(source).bind(days).fetch_all(connection).await?;
+    let dropped: BTreeSet<Micros> = dropped.into_iter().map(time::micros).collect();
+    let mut refused = Vec::new();
+    rows.retain(|row| {
+        let Some(day_us) = day(row).filter(|day_us| dropped.contains(day_us)) else { return true };
+        let day = time::at(day_us).format("%Y-%m-%d");
+        refused.push((*row, format!("its day {day} was dropped by retention, and its aggregates stand")));
+        false
+    });
+    Ok(refused)
+}

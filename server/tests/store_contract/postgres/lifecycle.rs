@@ -1,0 +1,341 @@
+//! Refresh and retention where several servers, long transactions and killed backends are.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use herdstream_server::{
+    model::{Micros, RejectionCode, RejectionKind, SeriesId, Totals},
+    store::{Bucket, BucketRange, Cut, Level, Outcome, QuarantineSpan, Refresh, Retention, Store},
+};
+use secrecy::ExposeSecret as _;
+use sqlx::{Connection as _, Executor as _, PgConnection};
+
+use super::{super::laws::Fixture as _, Database};
+use crate::store_contract::rows::{
+    DAY, HOUR, MINUTE, NOON, batches, commit_one, milked, milking, opening, producer, reading, resolve, write,
+};
+
+const MIDNIGHT: Micros = NOON - 12 * HOUR;
+
+/// Longer than anything here takes, on a machine that has much to do.
+const LONG: Duration = Duration::from_secs(60);
+
+/// A reading every ten minutes of three days, of two series.
+async fn fill(store: &dyn Store) -> [SeriesId; 2] {
+    let series = [resolve(store, 0).await, resolve(store, 1).await];
+    let readings = |id: SeriesId| {
+        (0..3 * 144).map(move |n| reading(id, MIDNIGHT - 3 * DAY + n * 10 * MINUTE, (n * 7 % 50) as f64))
+    };
+    write(store, series.into_iter().flat_map(readings).collect()).await;
+    series
+}
+
+/// All buckets of all levels.
+async fn answers(store: &dyn Store, series: &[SeriesId]) -> Vec<(u32, Bucket)> {
+    let mut all = Vec::new();
+    for level in Level::ALL {
+        let cut = Cut::Level { level, start_us: MIDNIGHT - 10 * DAY, end_us: MIDNIGHT + 10 * DAY };
+        let series = series.iter().zip(0..).map(|(id, line)| (*id, line)).collect();
+        all.extend(store.buckets(BucketRange { series, tag: None, cut, percentiles: true }).await.unwrap());
+    }
+    all
+}
+
+fn until(close_before_us: Micros) -> Refresh {
+    Refresh { close_before_us, span_us: None }
+}
+
+/// A retention of days that ended before, of readings and milkings.
+fn keep_from(before_us: Micros) -> Retention {
+    Retention {
+        readings_us: Some(before_us),
+        milkings_us: Some(before_us),
+        quiet_since_us: Micros::MAX,
+        ..Retention::default()
+    }
+}
+
+/// A connection beside the store's.
+async fn beside(database: &Database) -> PgConnection {
+    PgConnection::connect(database.config.url.expose_secret()).await.expect("the database answers")
+}
+
+/// The backend that refreshes, once it waits for a lock; the advisory lock of refreshes is number 3.
+async fn refreshing(connection: &mut PgConnection) -> i32 {
+    let began = Instant::now();
+    loop {
+        let backend: Option<i32> = sqlx::query_scalar(
+            "SELECT pid FROM pg_locks JOIN pg_stat_activity USING (pid) \
+             WHERE locktype = 'advisory' AND objid = 3 AND objsubid = 2 AND granted \
+               AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+               AND wait_event_type = 'Lock'",
+        )
+        .fetch_optional(&mut *connection)
+        .await
+        .unwrap();
+        if let Some(backend) = backend {
+            return backend;
+        }
+        assert!(began.elapsed() < LONG, "nobody refreshes");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_servers_do_not_refresh_twice() {
+    let Some(database) = Database::plain().await else { return };
+    let (first, second) = (database.store(), database.beside().await);
+    let series = fill(&*first).await;
+    let before = answers(&*first, &series).await;
+    let mut blocker = beside(&database).await;
+    // The first one is in the middle of it.
+    blocker.execute("BEGIN; LOCK TABLE iot.rollup_hourly IN SHARE MODE").await.unwrap();
+    let work = {
+        let first = Arc::clone(&first);
+        tokio::spawn(async move { first.refresh(until(MIDNIGHT)).await })
+    };
+    let mut watcher = beside(&database).await;
+    refreshing(&mut watcher).await;
+    assert!(second.refresh(until(MIDNIGHT)).await.unwrap().elsewhere);
+    assert_eq!(answers(&*second, &series).await, before);
+    blocker.execute("COMMIT").await.unwrap();
+    let done = work.await.unwrap().unwrap();
+    // Readings are 10 minutes apart: each quarter of an hour has one.
+    assert_eq!((done.buckets, done.elsewhere), (2 * 3 * (96 + 24 + 1), false));
+    // Its connection goes with its turn.
+    let began = Instant::now();
+    let again = loop {
+        let again = second.refresh(until(MIDNIGHT)).await.unwrap();
+        if !again.elsewhere {
+            break again;
+        }
+        assert!(began.elapsed() < LONG, "the turn does not end");
+    };
+    assert_eq!((again.buckets, again.dirty_hours), (0, 0), "all was done");
+    let after = answers(&*second, &series).await;
+    assert_eq!(after.len(), before.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refresh_that_is_killed_half_way_leaves_truth() {
+    let Some(database) = Database::plain().await else { return };
+    let store = database.store();
+    let series = fill(&*store).await;
+    let before = answers(&*store, &series).await;
+    let mut blocker = beside(&database).await;
+    let mut watcher = beside(&database).await;
+    for kill in [true, false] {
+        blocker.execute("BEGIN; LOCK TABLE iot.rollup_hourly IN SHARE MODE").await.unwrap();
+        let work = {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move { store.refresh(until(MIDNIGHT)).await })
+        };
+        let backend = refreshing(&mut watcher).await;
+        if kill {
+            let terminate = sqlx::query("SELECT pg_terminate_backend($1)").bind(backend);
+            terminate.execute(&mut watcher).await.unwrap();
+            assert!(work.await.unwrap().is_err());
+        } else {
+            // Its future is dropped: it stops in the database, too, though nothing is unlocked.
+            work.abort();
+            let began = Instant::now();
+            while store.refresh(until(MIDNIGHT - 30 * DAY)).await.map_or(true, |done| done.elsewhere) {
+                assert!(began.elapsed() < LONG, "the turn does not end");
+                // It would do what the other one has not: what is in the way goes.
+                blocker.execute("ROLLBACK").await.unwrap();
+            }
+        }
+        blocker.execute("ROLLBACK").await.unwrap();
+        assert_eq!(store.lifecycle().await.unwrap().closed_before_us, Some(MIDNIGHT));
+        if kill {
+            assert_eq!(store.lifecycle().await.unwrap().stored_before_us, None);
+        }
+        // Closed and not kept: what comes now is late.
+        write(&*store, vec![reading(series[0], MIDNIGHT - 40 * DAY, 1.0)]).await;
+        assert!(store.dirty_hours().await.unwrap() > 0);
+        assert_eq!(answers(&*store, &series).await.len(), before.len());
+    }
+    let began = Instant::now();
+    while store.refresh(until(MIDNIGHT)).await.unwrap().elsewhere {
+        assert!(began.elapsed() < LONG, "the turn does not end");
+    }
+    assert_eq!(store.dirty_hours().await.unwrap(), 0);
+    let after = answers(&*store, &series).await;
+    for ((line, before), (same, after)) in before.iter().zip(&after) {
+        assert_eq!((line, before.start_us, before.count), (same, after.start_us, after.count));
+        assert_eq!((before.sum, before.median, before.p95), (after.sum, after.median, after.p95));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_transaction_of_a_writer_delays_the_watermark_and_nothing_else() {
+    let Some(database) = Database::plain().await else { return };
+    let store = database.store();
+    let series = fill(&*store).await;
+    store.refresh(until(MIDNIGHT - DAY)).await.unwrap();
+    let mut writer = beside(&database).await;
+    writer.execute("BEGIN; SELECT iot.hold_watermark()").await.unwrap();
+    write(&*store, vec![reading(series[0], MIDNIGHT - 2 * DAY, 1.0)]).await;
+    let began = Instant::now();
+    let done = loop {
+        let done = store.refresh(until(MIDNIGHT)).await.unwrap();
+        if !done.elsewhere {
+            break done;
+        }
+        assert!(began.elapsed() < LONG, "the turn does not end");
+    };
+    assert_eq!(done.dirty_hours, 1, "what is dirty is mended all the same");
+    assert_eq!(store.lifecycle().await.unwrap().closed_before_us, Some(MIDNIGHT - DAY));
+    writer.execute("ROLLBACK").await.unwrap();
+    let began = Instant::now();
+    while store.lifecycle().await.unwrap().closed_before_us != Some(MIDNIGHT) {
+        assert!(began.elapsed() < LONG, "the watermark does not move");
+        store.refresh(until(MIDNIGHT)).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retention_keeps_rollups_and_refuses_what_comes_for_a_dropped_day() {
+    for timescale in [false, true] {
+        let database = if timescale { Database::timescale().await } else { Database::plain().await };
+        let Some(database) = database else { continue };
+        let store = database.store();
+        let series = fill(&*store).await;
+        let milk = vec![milking(1, 1, MIDNIGHT - 2 * DAY - HOUR), milking(1, 2, MIDNIGHT - HOUR)];
+        let mut first = batches(producer(1), 1, 0, 1, Vec::new());
+        first.batches = vec![milked(milk)];
+        commit_one(&*store, opening(producer(1), "a")).await;
+        commit_one(&*store, first).await;
+        let before = answers(&*store, &series).await;
+
+        // Nothing goes before its rollups are kept.
+        let listed = store.retain(keep_from(MIDNIGHT - DAY)).await.unwrap();
+        let kept: Vec<_> = listed.iter().filter(|part| !part.kept_because.is_empty()).collect();
+        assert_eq!((listed.len(), kept.len()), (3, 2), "{listed:?}");
+        assert!(kept.iter().all(|part| part.table == "reading" && part.kept_because.contains("refresh")));
+        settle(&*store, MIDNIGHT).await;
+
+        let dry = store.retain(Retention { dry_run: true, ..keep_from(MIDNIGHT - DAY) }).await.unwrap();
+        let dropped = store.retain(keep_from(MIDNIGHT - DAY)).await.unwrap();
+        let places = |parts: &[herdstream_server::store::Dropped]| {
+            parts.iter().map(|part| (part.table, part.start_us, part.rows)).collect::<Vec<_>>()
+        };
+        assert_eq!(places(&dry), places(&dropped));
+        let day = |n| Some(MIDNIGHT - n * DAY);
+        assert_eq!(places(&dropped), [("reading", day(3), 288), ("reading", day(2), 288)]);
+        assert!(dropped.iter().all(|part| part.bytes > 0 && part.kept_because.is_empty()), "{dropped:?}");
+        assert!(store.retain(keep_from(MIDNIGHT - DAY)).await.unwrap().is_empty());
+        assert_eq!(store.chunks().await.unwrap()[0].start_us, MIDNIGHT - DAY);
+        let after = answers(&*store, &series).await;
+        assert_eq!(after.len(), before.len());
+        for ((_, before), (_, after)) in before.iter().zip(&after) {
+            assert_eq!((before.start_us, before.sum, before.p95), (after.start_us, after.sum, after.p95));
+        }
+
+        // Too late, and what came with it is stored.
+        let late = vec![
+            reading(series[0], MIDNIGHT, 1.0),
+            reading(series[0], MIDNIGHT - 2 * DAY + HOUR, 1.0),
+            reading(series[0], MIDNIGHT - 5 * DAY, 1.0),
+        ];
+        let mut part = batches(producer(1), 1, 1, 2, late);
+        part.batches[0].offset = 2;
+        part.batches[0].milkings = vec![milking(1, 1, MIDNIGHT - 3 * DAY + 1), milking(1, 1, MIDNIGHT)];
+        part.totals = Totals { stored: 5, ..Totals::default() };
+        let Outcome::Committed(row, rejections) = commit_one(&*store, part).await else {
+            panic!("nobody else has it")
+        };
+        assert_eq!((row.totals.stored, row.totals.quarantined), (3, 2));
+        let places: Vec<_> =
+            rejections.iter().map(|r| (r.offset, r.kind, r.index, r.code, r.field)).collect();
+        let refused = RejectionCode::StoreRefused;
+        assert_eq!(
+            places,
+            [
+                (2, RejectionKind::Reading, 1, refused, "time_us"),
+                (2, RejectionKind::Milking, 0, refused, "time_us")
+            ]
+        );
+        assert!(rejections[0].message.contains("2026-02-27 was dropped by retention"), "{rejections:?}");
+        let span = QuarantineSpan { first: (0, 0, 0), last: 10 };
+        let quarantine = store.quarantine(producer(1), span, 10).await.unwrap();
+        assert_eq!(quarantine.iter().map(|kept| kept.rejection.clone()).collect::<Vec<_>>(), rejections);
+        settle(&*store, MIDNIGHT).await;
+        assert_eq!(
+            answers(&*store, &series).await.len(),
+            before.len() + 3 + 3,
+            "two new days of one reading"
+        );
+
+        // Rollups and quarantine by their own ages.
+        let rest = Retention {
+            rollups_us: [Some(MIDNIGHT - DAY - 1), None, None],
+            quarantine_us: Some(Micros::MAX),
+            ..Retention::default()
+        };
+        let dropped = store.retain(rest).await.unwrap();
+        let quarters = 2 * 2 * 96 + 1 - 2;
+        let tables: Vec<_> = dropped.iter().map(|part| (part.table, part.end_us, part.rows)).collect();
+        let end_us = MIDNIGHT - DAY - 15 * MINUTE;
+        assert_eq!(tables, [("rollup_15min", end_us, quarters), ("quarantine", Micros::MAX, 2)]);
+        assert_eq!(store.lifecycle().await.unwrap().kept_from_us(Level::QuarterHour), Some(end_us));
+        assert!(store.quarantine(producer(1), span, 10).await.unwrap().is_empty());
+    }
+}
+
+/// A day into which something was written late stays for a while, so that an import is not cut in two.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_day_that_was_just_written_stays() {
+    let Some(database) = Database::plain().await else { return };
+    let store = database.store();
+    let series = fill(&*store).await;
+    settle(&*store, MIDNIGHT).await;
+    write(&*store, vec![reading(series[0], MIDNIGHT - 3 * DAY, 1.0)]).await;
+    settle(&*store, MIDNIGHT).await;
+    let recently = Retention { quiet_since_us: 0, ..keep_from(MIDNIGHT) };
+    let kept: Vec<_> = store.retain(recently).await.unwrap();
+    let kept: Vec<_> = kept.iter().map(|part| (part.start_us, part.kept_because.is_empty())).collect();
+    assert_eq!(
+        kept,
+        [(Some(MIDNIGHT - 3 * DAY), false), (Some(MIDNIGHT - 2 * DAY), true), (Some(MIDNIGHT - DAY), true)]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn chunks_are_compressed_where_that_exists() {
+    if let Some(database) = Database::plain().await {
+        assert_eq!(database.store().compress(Micros::MAX, false).await.unwrap(), None);
+    }
+    let Some(database) = Database::timescale().await else { return };
+    let store = database.store();
+    let series = fill(&*store).await;
+    let before = answers(&*store, &series).await;
+    let due = store.compress(MIDNIGHT - DAY, true).await.unwrap().unwrap();
+    assert_eq!(
+        due.iter().map(|chunk| chunk.end_us).collect::<Vec<_>>(),
+        [MIDNIGHT - 2 * DAY, MIDNIGHT - DAY]
+    );
+    assert!(due.iter().all(|chunk| !chunk.compressed));
+    let done = store.compress(MIDNIGHT - DAY, false).await.unwrap().unwrap();
+    assert_eq!(done.len(), 2);
+    assert!(done.iter().all(|chunk| chunk.compressed && chunk.uncompressed_bytes > Some(0)), "{done:?}");
+    assert_eq!(store.compress(MIDNIGHT - DAY, false).await.unwrap(), Some(Vec::new()));
+    assert_eq!(answers(&*store, &series).await.len(), before.len());
+    // A late reading in a compressed chunk, mended there.
+    write(&*store, vec![reading(series[0], MIDNIGHT - 3 * DAY, 1000.0)]).await;
+    settle(&*store, MIDNIGHT).await;
+    let highest =
+        answers(&*store, &series).await.into_iter().map(|(_, bucket)| bucket.max).fold(0.0, f64::max);
+    assert_eq!(highest, 1000.0);
+}
+
+/// Refreshes until this store has done it.
+async fn settle(store: &dyn Store, close_before_us: Micros) {
+    let began = Instant::now();
+    while store.refresh(until(close_before_us)).await.unwrap().elsewhere {
+        assert!(began.elapsed() < LONG, "the turn does not end");
+    }
+    assert_eq!(store.dirty_hours().await.unwrap(), 0);
+}

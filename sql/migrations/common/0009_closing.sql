@@ -1,0 +1,309 @@
+-- Closing buckets and dropping days: one mechanism on every profile.
+--
+-- Time before `closed_before` is closed: a commit that writes into it marks that hour of its series dirty. Buckets that
+-- end by `stored_before` are kept as rollups. Kept and clean buckets are answered from rollups, all others from readings.
+--
+-- Locks, all of them advisory, by hashtext('herdstream') and a number: 2, shared by every transaction that writes
+-- readings or milkings, alone for who moves `closed_before` or drops a day; 3, for who refreshes or drops.
+
+-- One row: how far it is.
+CREATE TABLE iot.watermark (
+    only_row                boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    closed_before           timestamptz NOT NULL DEFAULT '-infinity',
+    stored_before           timestamptz NOT NULL DEFAULT '-infinity',
+    -- End of the newest day that was dropped, and before which rollups were.
+    reading_kept_from       timestamptz NOT NULL DEFAULT '-infinity',
+    milking_kept_from       timestamptz NOT NULL DEFAULT '-infinity',
+    rollup_15min_kept_from  timestamptz NOT NULL DEFAULT '-infinity',
+    rollup_hourly_kept_from timestamptz NOT NULL DEFAULT '-infinity',
+    rollup_daily_kept_from  timestamptz NOT NULL DEFAULT '-infinity',
+    CHECK (stored_before <= closed_before),
+    CHECK (reading_kept_from <= stored_before)
+) WITH (fillfactor = 50);
+INSERT INTO iot.watermark DEFAULT VALUES;
+
+-- Hours of series into which something was written after they were closed. Rows are added only, and an hour may have
+-- several: no commit waits for another one.
+CREATE TABLE iot.rollup_dirty (
+    id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    series_id integer     NOT NULL,
+    hour      timestamptz NOT NULL,
+    day       timestamptz NOT NULL GENERATED ALWAYS AS (date_bin('1 day', hour, '2000-01-03 00:00:00+00')) STORED,
+    written   timestamptz NOT NULL DEFAULT now()
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000,
+        autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 10000);
+CREATE INDEX rollup_dirty_series_day_hour ON iot.rollup_dirty (series_id, day, hour);
+
+-- When a day into which something came late was last written, once its marks are gone.
+CREATE TABLE iot.late_day (
+    day     timestamptz PRIMARY KEY,
+    written timestamptz NOT NULL
+);
+
+-- Days that are gone. Their rollups stand, and nothing is written into them again.
+CREATE TABLE iot.dropped_day (
+    source text        NOT NULL CHECK (source IN ('reading', 'milking')),
+    day    timestamptz NOT NULL,
+    PRIMARY KEY (source, day)
+);
+
+-- Which series have readings of an animal (tag 1) or a zone (tag 2) on a day. An index by animal on the readings would
+-- cost every reading; this costs the first one of a day.
+CREATE TABLE iot.tag_day (
+    tag       smallint    NOT NULL,
+    tag_id    integer     NOT NULL,
+    day       timestamptz NOT NULL,
+    series_id integer     NOT NULL,
+    PRIMARY KEY (tag, tag_id, day, series_id)
+);
+INSERT INTO iot.tag_day (tag, tag_id, day, series_id)
+SELECT DISTINCT t.tag, t.id, date_bin('1 day', r.time, '2000-01-03 00:00:00+00'), r.series_id
+FROM iot.reading AS r
+CROSS JOIN LATERAL (VALUES (1::smallint, r.animal_id), (2::smallint, r.zone_id)) AS t (tag, id)
+WHERE t.id IS NOT NULL;
+
+-- A binary that knows nothing of marks finds no number for its commits: it takes nothing until it is replaced, rather
+-- than write into closed time unseen.
+ALTER SEQUENCE iot.commit_number RENAME TO commit_order;
+
+-- Where the watermark stands, and goes on standing until this transaction ends.
+CREATE FUNCTION iot.hold_watermark(OUT closed_before timestamptz, OUT reading_kept_from timestamptz,
+                                   OUT milking_kept_from timestamptz)
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(hashtext('herdstream'), 2);
+    IF current_setting('transaction_isolation') IN ('read committed', 'read uncommitted') THEN
+        SELECT w.closed_before, w.reading_kept_from, w.milking_kept_from
+        INTO hold_watermark.closed_before, hold_watermark.reading_kept_from, hold_watermark.milking_kept_from
+        FROM iot.watermark AS w;
+    ELSE
+        -- What this transaction sees may be older than the lock: then this fails, with 40001.
+        SELECT w.closed_before, w.reading_kept_from, w.milking_kept_from
+        INTO hold_watermark.closed_before, hold_watermark.reading_kept_from, hold_watermark.milking_kept_from
+        FROM iot.watermark AS w FOR SHARE;
+    END IF;
+END;
+$$;
+
+-- Begins a commit: its number, and what is late or too late for it.
+CREATE FUNCTION iot.begin_commit(OUT commit_number bigint, OUT closed_before timestamptz,
+                                 OUT reading_kept_from timestamptz, OUT milking_kept_from timestamptz)
+LANGUAGE plpgsql AS $$
+BEGIN
+    SELECT w.closed_before, w.reading_kept_from, w.milking_kept_from
+    INTO begin_commit.closed_before, begin_commit.reading_kept_from, begin_commit.milking_kept_from
+    FROM iot.hold_watermark() AS w;
+    commit_number := nextval('iot.commit_order');
+END;
+$$;
+
+-- Closes what lies before `until`; answers the watermark. Waits for the commits under way, and those that follow wait
+-- for it: so it gives up before a deadlock would be looked for (1 s), having changed nothing, and may be repeated.
+CREATE FUNCTION iot.close_before(until timestamptz) RETURNS timestamptz
+LANGUAGE plpgsql SET lock_timeout = '800ms' AS $$
+DECLARE
+    closed timestamptz;
+BEGIN
+    until := date_bin('15 minutes', until, '2000-01-03 00:00:00+00');
+    SELECT closed_before INTO closed FROM iot.watermark;
+    IF closed < until THEN
+        PERFORM pg_advisory_xact_lock(hashtext('herdstream'), 2);
+        UPDATE iot.watermark SET closed_before = greatest(closed_before, until) RETURNING closed_before INTO closed;
+    END IF;
+    RETURN closed;
+END;
+$$;
+
+-- Notes that everything before `until` is kept.
+CREATE FUNCTION iot.note_stored(until timestamptz) RETURNS void
+LANGUAGE sql AS $$
+    UPDATE iot.watermark SET stored_before = greatest(stored_before, least(until, closed_before));
+$$;
+
+-- The readings of a statement of an old writer: new qualities, new series, days, readings, and what they make dirty.
+CREATE OR REPLACE FUNCTION iot.store_sensor_data() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    first   bigint := NULLIF(current_setting('iot.inbox_first', true), '')::bigint;
+    taken   bigint;
+    stored  bigint;
+    mark    record;
+    dropped timestamptz;
+BEGIN
+    IF first IS NULL THEN
+        RETURN NULL;
+    END IF;
+    PERFORM set_config('iot.inbox_first', '', true);
+    SELECT * INTO mark FROM iot.hold_watermark();
+
+    SELECT min(d.day) INTO dropped
+    FROM iot.dropped_day AS d
+    WHERE d.source = 'reading'
+      AND d.day IN (SELECT date_bin('1 day', time, '2000-01-03 00:00:00+00') FROM iot.inbox
+                    WHERE id >= first AND time < mark.reading_kept_from);
+    IF dropped IS NOT NULL THEN
+        RAISE EXCEPTION 'a reading came too late: its day % was dropped by retention, and its aggregates stand',
+                        to_char(dropped AT TIME ZONE 'UTC', 'YYYY-MM-DD')
+            USING ERRCODE = 'check_violation', TABLE = 'sensor_data', SCHEMA = 'iot';
+    END IF;
+
+    INSERT INTO iot.quality (name)
+    SELECT DISTINCT data_quality FROM iot.inbox
+    WHERE id >= first AND data_quality IS NOT NULL AND data_quality NOT IN (SELECT name FROM iot.quality);
+
+    -- Known series are left out beforehand: a conflict would use up a number.
+    INSERT INTO iot.series (farm_id, device_uid, device_type, metric_name, metric_unit)
+    SELECT n.*
+    FROM (SELECT DISTINCT farm_id, device_uid, device_type, metric_name, COALESCE(metric_unit, '') AS metric_unit
+          FROM iot.inbox WHERE id >= first) AS n
+    WHERE NOT EXISTS (
+        SELECT FROM iot.series AS s
+        WHERE (s.farm_id, s.device_uid, s.device_type, s.metric_name, s.metric_unit)
+            = (n.farm_id, n.device_uid, n.device_type, n.metric_name, n.metric_unit))
+    ORDER BY 1, 2, 3, 4, 5
+    ON CONFLICT DO NOTHING;
+
+    PERFORM iot.ensure_reading_partition(day)
+    FROM (SELECT DISTINCT (time AT TIME ZONE 'UTC')::date AS day FROM iot.inbox WHERE id >= first ORDER BY 1) AS d;
+
+    INSERT INTO iot.reading (time, value, series_id, animal_id, zone_id, quality, battery_level, signal_strength,
+                             is_interpolated, session_id, metadata)
+    SELECT i.time, i.metric_value, s.series_id, i.animal_id, i.zone_id, COALESCE(q.quality, 0), i.battery_level,
+           i.signal_strength, COALESCE(i.is_interpolated, false), i.session_id, NULLIF(i.metadata, '{}'::jsonb)
+    FROM iot.inbox AS i
+    JOIN iot.series AS s
+      ON (s.farm_id, s.device_uid, s.device_type, s.metric_name, s.metric_unit)
+       = (i.farm_id, i.device_uid, i.device_type, i.metric_name, COALESCE(i.metric_unit, ''))
+    LEFT JOIN (SELECT name, min(quality) AS quality FROM iot.quality GROUP BY name) AS q ON q.name = i.data_quality
+    WHERE i.id >= first
+    ORDER BY s.series_id, i.time, i.id;
+    GET DIAGNOSTICS stored = ROW_COUNT;
+
+    SELECT count(*) INTO taken FROM iot.inbox WHERE id >= first;
+    IF stored <> taken THEN
+        -- Under REPEATABLE READ a series that another transaction has just made is there and cannot be seen.
+        RAISE EXCEPTION 'another transaction made a series that this one cannot see yet: repeat the transaction'
+            USING ERRCODE = 'serialization_failure';
+    END IF;
+
+    INSERT INTO iot.rollup_dirty (series_id, hour)
+    SELECT DISTINCT s.series_id, date_bin('1 hour', i.time, '2000-01-03 00:00:00+00')
+    FROM iot.inbox AS i
+    JOIN iot.series AS s
+      ON (s.farm_id, s.device_uid, s.device_type, s.metric_name, s.metric_unit)
+       = (i.farm_id, i.device_uid, i.device_type, i.metric_name, COALESCE(i.metric_unit, ''))
+    WHERE i.id >= first AND i.time < mark.closed_before;
+
+    INSERT INTO iot.tag_day (tag, tag_id, day, series_id)
+    SELECT DISTINCT t.tag, t.id, date_bin('1 day', i.time, '2000-01-03 00:00:00+00'), s.series_id
+    FROM iot.inbox AS i
+    CROSS JOIN LATERAL (VALUES (1::smallint, i.animal_id), (2::smallint, i.zone_id)) AS t (tag, id)
+    JOIN iot.series AS s
+      ON (s.farm_id, s.device_uid, s.device_type, s.metric_name, s.metric_unit)
+       = (i.farm_id, i.device_uid, i.device_type, i.metric_name, COALESCE(i.metric_unit, ''))
+    WHERE i.id >= first AND t.id IS NOT NULL
+    ORDER BY 1, 2, 3, 4
+    ON CONFLICT DO NOTHING;
+
+    INSERT INTO iot.inbox_statement VALUES (first);
+    RETURN NULL;
+END;
+$$;
+
+-- Milkings of a day that was dropped are refused, whoever writes them.
+CREATE FUNCTION iot.check_milking() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    mark record;
+BEGIN
+    SELECT * INTO mark FROM iot.hold_watermark();
+    IF NEW.time < mark.milking_kept_from AND EXISTS (
+        SELECT FROM iot.dropped_day
+        WHERE source = 'milking' AND day = date_bin('1 day', NEW.time, '2000-01-03 00:00:00+00'))
+    THEN
+        RAISE EXCEPTION 'a milking came too late: its day % was dropped by retention, and its aggregates stand',
+                        to_char(NEW.time AT TIME ZONE 'UTC', 'YYYY-MM-DD')
+            USING ERRCODE = 'check_violation', TABLE = 'milk_production_realtime', SCHEMA = 'iot';
+    END IF;
+    RETURN NEW;
+END;
+$$;
+CREATE TRIGGER check_day BEFORE INSERT ON iot.milk_production_realtime
+FOR EACH ROW EXECUTE FUNCTION iot.check_milking();
+
+-- Drops the milkings of the day that begins at `since`, and keeps their rollup in the same transaction; answers how
+-- many. Gives up as iot.close_before does.
+CREATE FUNCTION iot.drop_milking_day(since timestamptz) RETURNS bigint
+LANGUAGE plpgsql SET lock_timeout = '800ms' AS $$
+DECLARE
+    until timestamptz := since + INTERVAL '24 hours';
+    n     bigint;
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtext('herdstream'), 2);
+    IF NOT EXISTS (SELECT FROM iot.dropped_day WHERE source = 'milking' AND day = since) THEN
+        INSERT INTO iot.rollup_milk_daily
+               (bucket, animal_id, farm_id, total_yield_kg, avg_yield_per_session, milking_count, avg_conductivity,
+                avg_scc, max_mastitis_risk, avg_fat, avg_protein)
+        SELECT since, animal_id, farm_id, sum(yield_kg), avg(yield_kg), count(*), avg(conductivity_ms),
+               avg(somatic_cell_count), max(mastitis_risk_score), avg(fat_percent), avg(protein_percent)
+        FROM iot.milk_production_realtime
+        WHERE time >= since AND time < until
+        GROUP BY animal_id, farm_id;
+        INSERT INTO iot.dropped_day (source, day) VALUES ('milking', since);
+    END IF;
+    n := iot.remove_milkings(since, until);
+    UPDATE iot.watermark SET milking_kept_from = greatest(milking_kept_from, until);
+    RETURN n;
+END;
+$$;
+
+-- Drops the readings from `since` to `until`, whole days whose rollups are kept, and never takes any for them again.
+-- Gives up as iot.close_before does, and where something came into these days that no rollup has yet, or at
+-- `quiet_since` or later.
+CREATE FUNCTION iot.drop_reading_days(since timestamptz, until timestamptz,
+                                      quiet_since timestamptz DEFAULT 'infinity') RETURNS void
+LANGUAGE plpgsql SET lock_timeout = '800ms' AS $$
+BEGIN
+    IF date_bin('1 day', since, '2000-01-03 00:00:00+00') <> since
+       OR date_bin('1 day', until, '2000-01-03 00:00:00+00') <> until OR since >= until THEN
+        RAISE EXCEPTION 'from % to % are no whole days', since, until USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    DELETE FROM iot.tag_day WHERE day >= since AND day < until;
+    PERFORM pg_advisory_xact_lock(hashtext('herdstream'), 2);
+    IF (SELECT stored_before FROM iot.watermark) < until THEN
+        RAISE EXCEPTION 'the readings before % stay: their rollups are not kept yet', until
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Refresh first.';
+    END IF;
+    IF EXISTS (SELECT FROM iot.rollup_dirty WHERE day >= since AND day < until) THEN
+        RAISE EXCEPTION 'the readings before % stay: some came late and are in no rollup yet', until
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Refresh first.';
+    END IF;
+    IF EXISTS (SELECT FROM iot.late_day WHERE day >= since AND day < until AND written >= quiet_since) THEN
+        RAISE EXCEPTION 'the readings before % stay: some came since %', until, quiet_since
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'An import may not be over: try again later.';
+    END IF;
+    PERFORM iot.remove_readings(since, until);
+    INSERT INTO iot.dropped_day (source, day)
+    SELECT 'reading', day FROM generate_series(since, until - INTERVAL '24 hours', INTERVAL '24 hours') AS day
+    ON CONFLICT DO NOTHING;
+    DELETE FROM iot.late_day WHERE day >= since AND day < until;
+    UPDATE iot.watermark SET reading_kept_from = greatest(reading_kept_from, until);
+END;
+$$;
+
+-- Drops the buckets of a level that end by `until`; answers how many.
+CREATE FUNCTION iot.drop_rollups(level text, until timestamptz) RETURNS bigint
+LANGUAGE plpgsql AS $$
+DECLARE
+    n bigint;
+BEGIN
+    IF level NOT IN ('15min', 'hourly', 'daily') THEN
+        RAISE EXCEPTION 'there are no rollups of the level %', level
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'The levels are 15min, hourly and daily.';
+    END IF;
+    n := iot.remove_rollups(level, until);
+    EXECUTE format('UPDATE iot.watermark SET %1$I = greatest(%1$I, $1)', 'rollup_' || level || '_kept_from')
+    USING until;
+    RETURN n;
+END;
+$$;

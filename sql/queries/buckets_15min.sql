@@ -1,0 +1,60 @@
+-- As iot.series_15min, with the bounds where each part can use them: $1 series, from $2 to $3.
+-- $4: whether percentiles are wanted; there are none.
+SELECT r.series_id,
+       r.bucket,
+       r.sample_count,
+       r.sum_value,
+       r.min_value,
+       r.max_value,
+       r.stddev_value,
+       NULL::double precision AS median_value,
+       NULL::double precision AS p95_value,
+       r.valid_count,
+       r.error_count
+FROM iot.rollup_15min AS r
+WHERE r.series_id = ANY ($1::integer[]) AND r.bucket >= $2 AND r.bucket < $3 AND $4::boolean IS NOT NULL
+  AND r.bucket < (SELECT stored_before FROM iot.watermark)
+  AND NOT EXISTS (
+      SELECT FROM iot.rollup_dirty AS d
+      WHERE d.series_id = r.series_id AND d.day = date_bin('1 day', r.bucket, '2000-01-03 00:00:00+00')
+        AND d.hour = date_bin('1 hour', r.bucket, '2000-01-03 00:00:00+00'))
+UNION ALL
+SELECT series_id,
+       date_bin('15 minutes', time, '2000-01-03 00:00:00+00') AS bucket,
+       count(*) AS sample_count,
+       sum(value) AS sum_value,
+       min(value) AS min_value,
+       max(value) AS max_value,
+       stddev(value) AS stddev_value,
+       NULL::double precision AS median_value,
+       NULL::double precision AS p95_value,
+       count(*) FILTER (WHERE quality = 1) AS valid_count,
+       count(*) FILTER (WHERE quality NOT IN (0, 1)) AS error_count
+FROM iot.reading
+WHERE series_id = ANY ($1) AND time >= $2 AND time < $3
+  AND time >= (SELECT stored_before FROM iot.watermark)
+GROUP BY 1, 2
+UNION ALL
+SELECT d.series_id, b.bucket, b.sample_count, b.sum_value, b.min_value, b.max_value, b.stddev_value, b.median_value,
+       b.p95_value, b.valid_count, b.error_count
+FROM (SELECT DISTINCT d.series_id, d.hour
+      FROM iot.rollup_dirty AS d
+      WHERE d.series_id = ANY ($1) AND d.hour > $2::timestamptz - INTERVAL '1 hour' AND d.hour < $3
+        AND d.hour < (SELECT stored_before FROM iot.watermark)) AS d
+CROSS JOIN LATERAL (
+    SELECT date_bin('15 minutes', time, '2000-01-03 00:00:00+00') AS bucket,
+           count(*) AS sample_count,
+           sum(value) AS sum_value,
+           min(value) AS min_value,
+           max(value) AS max_value,
+           stddev(value) AS stddev_value,
+           NULL::double precision AS median_value,
+           NULL::double precision AS p95_value,
+           count(*) FILTER (WHERE quality = 1) AS valid_count,
+           count(*) FILTER (WHERE quality NOT IN (0, 1)) AS error_count
+    FROM iot.reading
+    WHERE series_id = d.series_id AND time >= d.hour AND time < d.hour + INTERVAL '1 hour'
+      AND time >= $2 AND time < $3
+      AND time < (SELECT stored_before FROM iot.watermark)
+    GROUP BY 1
+) AS b

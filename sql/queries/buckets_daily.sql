@@ -1,0 +1,57 @@
+-- As iot.series_daily, with the bounds where each part can use them: $1 series, from $2 to $3.
+-- $4: whether percentiles are wanted.
+SELECT r.series_id,
+       r.bucket,
+       r.sample_count,
+       r.sum_value,
+       r.min_value,
+       r.max_value,
+       r.stddev_value,
+       r.median_value,
+       NULL::double precision AS p95_value,
+       r.valid_count,
+       r.error_count
+FROM iot.rollup_daily AS r
+WHERE r.series_id = ANY ($1::integer[]) AND r.bucket >= $2 AND r.bucket < $3
+  AND r.bucket < (SELECT date_bin('1 day', stored_before, '2000-01-03 00:00:00+00') FROM iot.watermark)
+  AND NOT EXISTS (
+      SELECT FROM iot.rollup_dirty AS d
+      WHERE d.series_id = r.series_id AND d.day = r.bucket)
+UNION ALL
+SELECT series_id,
+       date_bin('1 day', time, '2000-01-03 00:00:00+00') AS bucket,
+       count(*) AS sample_count,
+       sum(value) AS sum_value,
+       min(value) AS min_value,
+       max(value) AS max_value,
+       stddev(value) AS stddev_value,
+       percentile_cont(0.5) WITHIN GROUP (ORDER BY value) FILTER (WHERE $4::boolean) AS median_value,
+       NULL::double precision AS p95_value,
+       count(*) FILTER (WHERE quality = 1) AS valid_count,
+       count(*) FILTER (WHERE quality NOT IN (0, 1)) AS error_count
+FROM iot.reading
+WHERE series_id = ANY ($1) AND time >= $2 AND time < $3
+  AND time >= (SELECT date_bin('1 day', stored_before, '2000-01-03 00:00:00+00') FROM iot.watermark)
+GROUP BY 1, 2
+UNION ALL
+SELECT d.series_id, d.day, b.sample_count, b.sum_value, b.min_value, b.max_value, b.stddev_value, b.median_value,
+       b.p95_value, b.valid_count, b.error_count
+FROM (SELECT DISTINCT d.series_id, d.day
+      FROM iot.rollup_dirty AS d
+      WHERE d.series_id = ANY ($1) AND d.day >= $2 AND d.day < $3
+        AND d.day < (SELECT date_bin('1 day', stored_before, '2000-01-03 00:00:00+00') FROM iot.watermark)) AS d
+CROSS JOIN LATERAL (
+    SELECT count(*) AS sample_count,
+           sum(value) AS sum_value,
+           min(value) AS min_value,
+           max(value) AS max_value,
+           stddev(value) AS stddev_value,
+           percentile_cont(0.5) WITHIN GROUP (ORDER BY value) FILTER (WHERE $4) AS median_value,
+           NULL::double precision AS p95_value,
+           count(*) FILTER (WHERE quality = 1) AS valid_count,
+           count(*) FILTER (WHERE quality NOT IN (0, 1)) AS error_count
+    FROM iot.reading
+    WHERE series_id = d.series_id AND time >= d.day AND time < d.day + INTERVAL '24 hours'
+      AND time >= $2 AND time < $3
+) AS b
+WHERE b.sample_count > 0

@@ -1,0 +1,1 @@
+SELECT iot.close_before($1)

@@ -1,0 +1,1 @@
+SELECT count(*) FROM iot.quarantine WHERE received < $1

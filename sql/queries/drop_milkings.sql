@@ -1,0 +1,1 @@
+SELECT iot.drop_milking_day($1)

@@ -1,0 +1,1 @@
+DELETE FROM iot.quarantine WHERE received < $1

@@ -1,0 +1,1 @@
+SELECT iot.drop_reading_days($1, $2, $3)

@@ -1,0 +1,1 @@
+SELECT iot.drop_rollups($1, $2)

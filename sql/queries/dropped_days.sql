@@ -1,0 +1,1 @@
+SELECT day FROM iot.dropped_day WHERE source = $1 AND day = ANY ($2::timestamptz[])

@@ -1,1 +1,0 @@
-SELECT nextval('iot.commit_number')

@@ -1,0 +1,1 @@
+SELECT iot.note_stored($1)

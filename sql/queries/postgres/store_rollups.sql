@@ -1,0 +1,1 @@
+SELECT iot.store_rollups($1)
