@@ -123,6 +123,12 @@ pub enum Tag {
 }
 
 impl Tag {
+    /// What a reading carries.
+    pub(in crate::store) fn all_of(reading: &Reading) -> impl Iterator<Item = Self> + use<> {
+        let tags = [reading.animal_id.map(Self::Animal), reading.zone_id.map(Self::Zone)];
+        tags.into_iter().flatten()
+    }
+
     /// Whether a reading carries it.
     pub fn is_on(self, reading: &Reading) -> bool {
         match self {

@@ -14,12 +14,14 @@ use std::{
 
 use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use self::{
-    engine::{Engine, View, panicked},
+    engine::{Engine, panicked},
     format::Directory,
+    keeping::Keeping,
     state::{Shared, State},
+    view::View,
     watch::Watch,
     writer::{Command, Reply, Writer},
 };
@@ -34,6 +36,7 @@ use crate::model::{Micros, Milking, ProducerId, ProducerRow, Quarantined, Readin
 mod block;
 mod buckets;
 mod catalogue;
+mod changes;
 mod chunks;
 mod codec;
 mod commit;
@@ -42,16 +45,19 @@ mod engine;
 mod error;
 mod format;
 mod journal;
+mod keeping;
 mod keys;
 mod late;
 mod read;
 mod refresh;
 mod retain;
+mod roll;
 mod rollup;
 mod rows;
 mod series;
 mod state;
 mod tags;
+mod view;
 mod watch;
 mod writer;
 
@@ -105,7 +111,7 @@ pub struct EmbeddedStore {
     writer: Mutex<Option<thread::JoinHandle<()>>>,
     commands: Mutex<Option<std::sync::mpsc::Sender<Command>>>,
     /// Held by the one who refreshes or drops.
-    keeping: tokio::sync::Mutex<()>,
+    keeping: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Packs readings of one series, in the order of their times and within 15 minutes, as a block; for the
@@ -140,7 +146,7 @@ impl EmbeddedStore {
         let thread = thread::Builder::new().name("store".into()).spawn(move || writer.run(&received));
         let thread = thread.map_err(|source| OpenError::Io { dir: config.dir, source })?;
         let (writer, commands) = (Mutex::new(Some(thread)), Mutex::new(Some(commands)));
-        Ok(Self { shared, writer, commands, keeping: tokio::sync::Mutex::default() })
+        Ok(Self { shared, writer, commands, keeping: Arc::default() })
     }
 
     /// Has the writer do something, and waits for it.
@@ -160,12 +166,23 @@ impl EmbeddedStore {
         what: impl fmt::Debug,
         work: impl FnOnce(&View<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        self.read_after(what, |_| (), |view, ()| work(view)).await
+    }
+
+    /// As [`Self::read`], after asking the engine for something before the view is taken.
+    async fn read_after<T: Send + 'static, A>(
+        &self,
+        what: impl fmt::Debug,
+        ask: impl FnOnce(&Engine) -> A + Send + 'static,
+        work: impl FnOnce(&View<'_>, A) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
         let call = Call::current();
         let (answer, step) = self
             .with_engine(call.deadline, move |engine, watch| {
                 let began = Instant::now();
+                let asked = ask(engine);
                 let view = engine.watched(watch);
-                Ok((work(&view)?, (view.looked.describe(), began.elapsed())))
+                Ok((work(&view, asked)?, (view.looked.describe(), began.elapsed())))
             })
             .await?;
         if let Some(steps) = call.steps {
@@ -178,7 +195,7 @@ impl EmbeddedStore {
     async fn with_engine<T: Send + 'static>(
         &self,
         deadline: Option<Instant>,
-        work: impl FnOnce(&Engine, Watch) -> Result<T, StoreError> + Send + 'static,
+        work: impl FnOnce(&Arc<Engine>, Watch) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let engine = self.shared.engine()?;
         let (watch, _waiting) = Watch::new(deadline);
@@ -191,30 +208,17 @@ impl EmbeddedStore {
         }
     }
 
-    /// Works beside the writer, and hands it what is to be changed.
+    /// Works beside the writer, as the only one.
     async fn keep<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Engine, Watch, &dyn Fn(Command)) -> Result<T, StoreError> + Send + 'static,
+        alone: OwnedMutexGuard<()>,
+        work: impl FnOnce(&Keeping) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let commands = self.commands.lock().clone().ok_or(StoreError::Closed)?;
-        // A writer that is gone drops the reply, which is what whoever waits for it notices.
         self.with_engine(None, move |engine, watch| {
-            work(engine, watch, &|command| drop(commands.send(command)))
+            work(&Keeping { engine: engine.clone(), watch, commands, _alone: alone })
         })
         .await
-    }
-
-    async fn latest_of(&self, series: Vec<SeriesId>) -> Result<Vec<Reading>, StoreError> {
-        let call = Call::current();
-        let (began, count) = (Instant::now(), series.len());
-        let latest = self
-            .with_engine(call.deadline, move |engine, watch| read::latest(engine, watch, &series))
-            .await?;
-        if let Some(steps) = call.steps {
-            let (statement, plan) = (format!("latest of {count} series"), "newest hour first".to_owned());
-            steps.note(Step { statement, plan, took: began.elapsed() });
-        }
-        Ok(latest)
     }
 
     /// Takes the writer's thread, after telling it to stop.
@@ -222,13 +226,6 @@ impl EmbeddedStore {
         self.commands.lock().take();
         self.writer.lock().take()
     }
-}
-
-/// Sends a command, and waits for what becomes of it; not for asynchronous tasks.
-fn waited<T>(send: &dyn Fn(Command), command: impl FnOnce(Reply<T>) -> Command) -> Result<T, StoreError> {
-    let (reply, answer) = oneshot::channel();
-    send(command(reply));
-    answer.blocking_recv().map_err(|_| StoreError::Closed)?
 }
 
 impl Drop for EmbeddedStore {
@@ -283,7 +280,11 @@ impl Store for EmbeddedStore {
     }
 
     async fn latest(&self, series: &[SeriesId]) -> Result<Vec<Reading>, StoreError> {
-        self.latest_of(series.to_vec()).await
+        let series = series.to_vec();
+        let what = format!("latest of {} series", series.len());
+        // Asked first, then looked at: what is committed in between is found or was announced.
+        let ask = move |engine: &Engine| series.iter().map(|&id| (id, engine.catalogue.newest(id))).collect();
+        self.read_after(what, ask, |view, known: Vec<_>| view.latest_of(known)).await
     }
 
     async fn range(&self, range: SeriesRange) -> Result<Vec<Reading>, StoreError> {
@@ -335,28 +336,19 @@ impl Store for EmbeddedStore {
     }
 
     async fn refresh(&self, refresh: Refresh) -> Result<Refreshed, StoreError> {
-        let _alone = self.keeping.lock().await;
+        let alone = self.keeping.clone().lock_owned().await;
         let close_before_us = Level::QuarterHour.floor(refresh.close_before_us);
         self.ask(|reply| Command::CloseBefore(close_before_us, reply)).await?;
-        self.keep(move |engine, watch, send| {
-            let apply = |changes| waited(send, |reply| Command::Change(Box::new(changes), reply));
-            refresh::Refresh::new(engine, watch, &apply).run(refresh.span_us)
-        })
-        .await
+        self.keep(alone, move |keeping| refresh::Refresh::new(keeping).run(refresh.span_us)).await
     }
 
     async fn retain(&self, retention: Retention) -> Result<Vec<Dropped>, StoreError> {
-        let _alone = self.keeping.lock().await;
-        self.keep(move |engine, watch, send| {
-            let apply = |changes| waited(send, |reply| Command::Change(Box::new(changes), reply));
-            let drop_day = |day| waited(send, |reply| Command::DropDay(Box::new(day), reply));
-            retain::Run { engine, watch, retention, apply: &apply, drop_day: &drop_day }.run()
-        })
-        .await
+        let alone = self.keeping.clone().lock_owned().await;
+        self.keep(alone, move |keeping| retain::Run { keeping, retention }.run()).await
     }
 
     async fn chunks(&self) -> Result<Vec<Chunk>, StoreError> {
-        self.with_engine(None, |engine, _| engine.list_chunks()).await
+        self.read("chunks", |view| view.list_chunks()).await
     }
 
     async fn compress(&self, _: Micros, _: bool) -> Result<Option<Vec<Chunk>>, StoreError> {

@@ -20,8 +20,8 @@ const fn kept(level: Level) -> (bool, bool) {
 
 /// The values of one bucket so far.
 pub(in crate::store) struct Tally {
+    /// Its percentiles are not known yet.
     bucket: Bucket,
-    mean: f64,
     level: Level,
     percentiles: bool,
     held: Vec<f64>,
@@ -43,7 +43,7 @@ impl Tally {
             p95: None,
         };
         let percentiles = percentiles && kept(level) != (false, false);
-        Self { bucket, mean: 0.0, level, percentiles, held: Vec::new() }
+        Self { bucket, level, percentiles, held: Vec::new() }
     }
 
     /// Start of the bucket.
@@ -51,21 +51,42 @@ impl Tally {
         self.bucket.start_us
     }
 
-    /// Adds a finite value (Welford 1962).
-    pub(in crate::store) fn add(&mut self, value: f64, quality: Quality) {
-        let bucket = &mut self.bucket;
-        bucket.count += 1;
-        match quality {
-            Quality::Valid => bucket.valid_count += 1,
+    /// Values that it holds in memory.
+    pub(in crate::store) fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Adds finite values with their qualities; without qualities, all are valid.
+    pub(in crate::store) fn extend(&mut self, values: &[f64], qualities: &[Quality]) {
+        if values.is_empty() {
+            return;
         }
-        bucket.sum += value;
-        bucket.min = bucket.min.min(value);
-        bucket.max = bucket.max.max(value);
-        let distance = value - self.mean;
-        self.mean += distance / bucket.count as f64;
-        bucket.squares += distance * (value - self.mean);
+        let count = values.len() as u64;
+        let valid_count = match qualities {
+            [] => count,
+            told => told.iter().filter(|quality| **quality == Quality::Valid).count() as u64,
+        };
+        let sum: f64 = values.iter().sum();
+        let mean = sum / count as f64;
+        let more = Bucket {
+            start_us: self.bucket.start_us,
+            count,
+            valid_count,
+            error_count: count - valid_count,
+            sum,
+            min: values.iter().copied().fold(f64::INFINITY, f64::min),
+            max: values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+            squares: values.iter().map(|value| (value - mean) * (value - mean)).sum(),
+            median: None,
+            p95: None,
+        };
+        if self.bucket.count == 0 {
+            self.bucket = more;
+        } else {
+            self.bucket.merge(&more);
+        }
         if self.percentiles && self.held.len() < MOST_HELD {
-            self.held.push(value);
+            self.held.extend_from_slice(values);
         }
     }
 
@@ -77,27 +98,22 @@ impl Tally {
     /// What `scan` answers.
     pub(in crate::store) fn finish<E>(
         mut self,
-        mut scan: impl FnMut(&mut dyn FnMut(f64)) -> Result<(), E>,
+        mut scan: impl FnMut(&mut dyn FnMut(&[f64])) -> Result<(), E>,
     ) -> Result<Option<Bucket>, E> {
         if self.bucket.count == 0 {
             return Ok(None);
         }
         if self.percentiles {
             let (median, p95) = kept(self.level);
-            let all = self.held.len() as u64 == self.bucket.count;
-            if all {
-                self.held.sort_unstable_by(f64::total_cmp);
-            }
             let count = self.bucket.count;
             let mut percentile = |fraction: f64| -> Result<f64, E> {
-                if all {
-                    return Ok(interpolated(fraction, count, |rank| self.held[rank as usize]));
+                if self.held.len() as u64 == count {
+                    return Ok(selected(fraction, &mut self.held));
                 }
-                let position = fraction * (count - 1) as f64;
-                let (low, high) = (position.floor() as u64, position.ceil() as u64);
+                let (low, high, between) = place(fraction, count);
                 let below = ranked(low, &mut scan)?;
                 let above = if high == low { below } else { ranked(high, &mut scan)? };
-                Ok(interpolated(fraction, count, |rank| if rank == low { below } else { above }))
+                Ok(below + (above - below) * between)
             };
             self.bucket.median = median.then(|| percentile(0.5)).transpose()?;
             self.bucket.p95 = p95.then(|| percentile(0.95)).transpose()?;
@@ -106,25 +122,32 @@ impl Tally {
     }
 }
 
-/// SQL's `percentile_cont` of `count` values in their order.
-fn interpolated(fraction: f64, count: u64, value: impl Fn(u64) -> f64) -> f64 {
+/// SQL's `percentile_cont` lies between the values of two ranks: those, from 0, and how far from the first.
+fn place(fraction: f64, count: u64) -> (u64, u64, f64) {
     let position = fraction * (count - 1) as f64;
-    let (low, high) = (position.floor(), position.ceil());
-    let (below, above) = (value(low as u64), value(high as u64));
-    below + (above - below) * (position - low)
+    (position.floor() as u64, position.ceil() as u64, position.fract())
+}
+
+/// A percentile of one value or more, which it puts in another order.
+fn selected(fraction: f64, values: &mut [f64]) -> f64 {
+    let (low, high, between) = place(fraction, values.len() as u64);
+    let (_, &mut below, rest) = values.select_nth_unstable_by(low as usize, f64::total_cmp);
+    let next = rest.iter().copied().min_by(f64::total_cmp).filter(|_| high > low);
+    next.map_or(below, |above| below + (above - below) * between)
 }
 
 /// The value of a rank, from 0, among more values than can be held: each pass narrows the range by the bins.
-fn ranked<E>(rank: u64, scan: &mut impl FnMut(&mut dyn FnMut(f64)) -> Result<(), E>) -> Result<f64, E> {
+fn ranked<E>(rank: u64, scan: &mut impl FnMut(&mut dyn FnMut(&[f64])) -> Result<(), E>) -> Result<f64, E> {
     let (mut low, mut width) = (0_u64, u64::MAX);
     let mut before = 0;
     loop {
         let bin_width = width / BINS as u64 + 1;
         let mut bins = vec![0_u64; BINS];
-        scan(&mut |value| {
-            let place = ordered(value);
-            if place >= low && place - low <= width {
-                bins[((place - low) / bin_width) as usize] += 1;
+        scan(&mut |values| {
+            for place in values.iter().copied().map(ordered) {
+                if place >= low && place - low <= width {
+                    bins[((place - low) / bin_width) as usize] += 1;
+                }
             }
         })?;
         let mut seen = before;
@@ -161,8 +184,13 @@ mod tests {
     use super::*;
 
     fn tally(level: Level, values: &[f64]) -> Option<Bucket> {
+        tally_of(level, values, values.len().max(1))
+    }
+
+    /// As they come: so many at a time.
+    fn tally_of(level: Level, values: &[f64], at_once: usize) -> Option<Bucket> {
         let mut tally = Tally::new(level, 0, true);
-        values.iter().for_each(|&value| tally.add(value, Quality::Valid));
+        values.chunks(at_once).for_each(|values| tally.extend(values, &[]));
         tally.finish(|_| Ok::<_, Infallible>(())).unwrap()
     }
 
@@ -179,8 +207,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_tally_equals_a_plain_computation(values in prop::collection::vec(-1e6..1e6_f64, 1..200)) {
-            let bucket = tally(Level::Hour, &values).unwrap();
+        fn a_tally_equals_a_plain_computation(
+            values in prop::collection::vec(-1e6..1e6_f64, 1..200),
+            at_once in 1..50_usize,
+        ) {
+            let bucket = tally_of(Level::Hour, &values, at_once).unwrap();
             let count = values.len() as f64;
             let mean = values.iter().sum::<f64>() / count;
             let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
@@ -189,10 +220,21 @@ mod tests {
             prop_assert!((bucket.squares - squares).abs() <= 1e-9 * squares.max(1.0));
             prop_assert_eq!(bucket.min, values.iter().copied().fold(f64::INFINITY, f64::min));
             prop_assert_eq!(bucket.max, values.iter().copied().fold(f64::NEG_INFINITY, f64::max));
+            let mut sorted = values.clone();
+            sorted.sort_unstable_by(f64::total_cmp);
+            let percentile = |fraction: f64| {
+                let position = fraction * (count - 1.0);
+                let (low, high) = (sorted[position.floor() as usize], sorted[position.ceil() as usize]);
+                low + (high - low) * position.fract()
+            };
+            prop_assert_eq!((bucket.median, bucket.p95), (Some(percentile(0.5)), Some(percentile(0.95))));
         }
 
         #[test]
-        fn two_halves_merge_to_the_whole(values in prop::collection::vec(-1e3..1e3_f64, 2..100), at in 1..99_usize) {
+        fn two_halves_merge_to_the_whole(
+            values in prop::collection::vec(-1e3..1e3_f64, 2..100),
+            at in 1..99_usize,
+        ) {
             let (left, right) = values.split_at(at.min(values.len() - 1));
             let mut merged = tally(Level::QuarterHour, left).unwrap();
             merged.merge(&tally(Level::QuarterHour, right).unwrap());
@@ -203,14 +245,17 @@ mod tests {
         }
 
         #[test]
-        fn a_rank_is_found_in_passes_as_in_order(values in prop::collection::vec(any::<f64>(), 1..50), at in any::<prop::sample::Index>()) {
+        fn a_rank_is_found_in_passes_as_in_order(
+            values in prop::collection::vec(any::<f64>(), 1..50),
+            at in any::<prop::sample::Index>(),
+        ) {
             let mut sorted: Vec<f64> = values.iter().copied().filter(|value| !value.is_nan()).collect();
             prop_assume!(!sorted.is_empty());
             sorted.sort_unstable_by(f64::total_cmp);
             let rank = at.index(sorted.len());
             let shown = sorted.clone();
-            let found = ranked(rank as u64, &mut |see: &mut dyn FnMut(f64)| {
-                shown.iter().rev().for_each(|&value| see(value));
+            let found = ranked(rank as u64, &mut |see: &mut dyn FnMut(&[f64])| {
+                shown.chunks(3).rev().for_each(&mut *see);
                 Ok::<_, Infallible>(())
             });
             prop_assert_eq!(found.unwrap().to_bits(), sorted[rank].to_bits());

@@ -13,7 +13,11 @@
 //! of the commit.
 
 use super::codec::{Input, Undecodable, put_signed, put_text, put_varint};
-use crate::model::{Micros, Quality, Reading, SECOND_US, SeriesId};
+use crate::model::{Micros, Quality, Reading, SECOND_US};
+
+mod unpack;
+
+pub(super) use unpack::{Part, Values, unpack};
 
 /// Readings in one block.
 pub(super) const MAX_READINGS: usize = 1024;
@@ -68,25 +72,7 @@ pub(super) fn peek(first_us: Micros, bytes: &[u8]) -> Result<(usize, Micros), Un
     Ok((header.count, header.last_us))
 }
 
-/// Appends the readings of a block to `out`.
-///
-/// # Errors
-///
-/// When the bytes are no block; `out` then holds no more than before.
-pub(super) fn unpack(
-    series: SeriesId,
-    first_us: Micros,
-    bytes: &[u8],
-    out: &mut Vec<Reading>,
-) -> Result<(), Undecodable> {
-    let start = out.len();
-    let unpacked = unpack_columns(series, first_us, bytes, out, start);
-    if unpacked.is_err() {
-        out.truncate(start);
-    }
-    unpacked
-}
-
+/// What a block begins with.
 struct Header {
     flags: u8,
     mask: u8,
@@ -254,159 +240,6 @@ fn pack_column<'a, T: PartialEq + Copy>(
     for value in run.iter().filter_map(|reading| get(reading)) {
         put(out, value);
     }
-}
-
-fn unpack_columns(
-    series: SeriesId,
-    first_us: Micros,
-    bytes: &[u8],
-    out: &mut Vec<Reading>,
-    start: usize,
-) -> Result<(), Undecodable> {
-    let mut input = Input(bytes);
-    let header = Header::decode(&mut input, first_us)?;
-    unpack_times(&mut input, &header, series, first_us, out)?;
-    let readings = &mut out[start..];
-    unpack_values(&mut input, &header, readings)?;
-    let input = &mut input;
-    let mask = header.mask;
-    if mask & QUALITY != 0 {
-        unpack_column(input, readings, quality, |reading, quality| reading.quality = quality)?;
-    }
-    if mask & INTERPOLATED != 0 {
-        unpack_column(input, readings, Input::signed, |reading, _| reading.is_interpolated = true)?;
-    }
-    if mask & ANIMAL != 0 {
-        unpack_column(input, readings, Input::integer, |reading, id| reading.animal_id = Some(id))?;
-    }
-    if mask & ZONE != 0 {
-        unpack_column(input, readings, Input::integer, |reading, id| reading.zone_id = Some(id))?;
-    }
-    if mask & BATTERY != 0 {
-        unpack_column(input, readings, Input::integer, |reading, level| reading.battery_level = Some(level))?;
-    }
-    if mask & SIGNAL != 0 {
-        unpack_column(input, readings, Input::integer, |reading, dbm| reading.signal_strength = Some(dbm))?;
-    }
-    if mask & SESSION != 0 {
-        unpack_column(input, readings, Input::text, |reading, text| reading.session_id = Some(text.into()))?;
-    }
-    if mask & METADATA != 0 {
-        unpack_column(input, readings, Input::text, |reading, text| reading.metadata = Some(text.into()))?;
-    }
-    input.finish()
-}
-
-fn unpack_times(
-    input: &mut Input<'_>,
-    header: &Header,
-    series: SeriesId,
-    first_us: Micros,
-    out: &mut Vec<Reading>,
-) -> Result<(), Undecodable> {
-    let equal_step = if header.flags & EQUAL_STEPS != 0 && header.count > 1 {
-        let steps = header.count as Micros - 1;
-        let span_us = header.last_us - first_us;
-        if span_us % steps != 0 {
-            return Err(Undecodable("its span is no multiple of its step"));
-        }
-        Some(span_us / steps)
-    } else {
-        None
-    };
-    out.reserve(header.count);
-    let mut time_us = first_us;
-    for index in 0..header.count {
-        if index > 0 {
-            time_us = match equal_step {
-                Some(step_us) => time_us + step_us,
-                None if index + 1 == header.count => header.last_us,
-                None => time_us.saturating_add(Micros::from(input.number::<u32>()?) * header.unit_us),
-            };
-            if time_us > header.last_us {
-                return Err(Undecodable("a time lies beyond its last"));
-            }
-        }
-        out.push(Reading {
-            series,
-            time_us,
-            value: 0.0,
-            quality: Quality::Valid,
-            is_interpolated: false,
-            animal_id: None,
-            zone_id: None,
-            battery_level: None,
-            signal_strength: None,
-            session_id: None,
-            metadata: None,
-        });
-    }
-    Ok(())
-}
-
-fn unpack_values(
-    input: &mut Input<'_>,
-    header: &Header,
-    readings: &mut [Reading],
-) -> Result<(), Undecodable> {
-    let equal = header.flags & EQUAL_VALUES != 0;
-    let count = if equal { 1 } else { readings.len() };
-    if header.flags & DECIMAL != 0 {
-        let power = POWERS.get(usize::from(input.byte()?)).ok_or(Undecodable("too many decimal places"))?;
-        let mut scaled = 0_i64;
-        for reading in &mut readings[..count] {
-            scaled = scaled.wrapping_add(input.signed()?);
-            reading.value = scaled as f64 / power;
-        }
-    } else if header.flags & SINGLE != 0 {
-        for reading in &mut readings[..count] {
-            reading.value = f32::from_le_bytes(input.array()?).into();
-        }
-    } else {
-        for reading in &mut readings[..count] {
-            reading.value = f64::from_le_bytes(input.array()?);
-        }
-    }
-    if equal {
-        let value = readings[0].value;
-        for reading in readings {
-            reading.value = value;
-        }
-    }
-    Ok(())
-}
-
-fn quality(input: &mut Input<'_>) -> Result<Quality, Undecodable> {
-    match input.signed()? {
-        1 => Ok(Quality::Valid),
-        _ => Err(Undecodable("an unknown quality")),
-    }
-}
-
-fn unpack_column<'a, T: Copy>(
-    input: &mut Input<'a>,
-    readings: &mut [Reading],
-    get: impl Fn(&mut Input<'a>) -> Result<T, Undecodable>,
-    set: impl Fn(&mut Reading, T),
-) -> Result<(), Undecodable> {
-    match input.byte()? {
-        SAME => {
-            let value = get(input)?;
-            for reading in readings {
-                set(reading, value);
-            }
-        }
-        MIXED => {
-            let present = input.take(readings.len().div_ceil(8))?;
-            for (index, reading) in readings.iter_mut().enumerate() {
-                if present[index / 8] >> (index % 8) & 1 == 1 {
-                    set(reading, get(input)?);
-                }
-            }
-        }
-        _ => return Err(Undecodable("an unknown way of packing a column")),
-    }
-    Ok(())
 }
 
 #[cfg(test)]

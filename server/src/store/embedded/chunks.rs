@@ -1,8 +1,11 @@
-//! Dropping the readings of a whole day.
+//! Days that go, and what directories of before lack.
+
+use std::collections::BTreeMap;
 
 use super::{
     engine::{self, Engine},
-    keys::{self, Table},
+    keys::{self, Kind, Table},
+    late::Written,
 };
 use crate::{model::DAY_US, store::StoreError};
 
@@ -10,11 +13,25 @@ impl Engine {
     /// Finishes what a crash interrupted.
     pub(super) fn finish_dropping(&self) -> Result<(), StoreError> {
         let mut days = Vec::new();
-        self.view().scan(&keys::table(Table::Tombstones), |key, _| {
+        let view = self.view();
+        view.scan(&keys::table(Table::Tombstones), |key, _| {
             days.push(keys::parse_tombstone(key)?);
             Ok(true)
         })?;
-        days.into_iter().try_for_each(|day| self.finish_drop(day))
+        days.into_iter().try_for_each(|day| self.finish_drop(day))?;
+        for (day, _) in view.milking_days()? {
+            if view.get(keys::dropped(Kind::Milking, day))?.is_some() {
+                view.each_milking_page(day, |page| {
+                    let mut batch = self.batch(page.len());
+                    page.iter().for_each(|(key, _)| batch.remove(self.rows(), key.clone()));
+                    engine::write(batch, false)
+                })?;
+                let mut batch = self.batch(1);
+                batch.remove(self.rows(), keys::written(Kind::Milking, day));
+                engine::write(batch, false)?;
+            }
+        }
+        Ok(())
     }
 
     /// Drops the readings and the activity counters of a UTC day, counted from 1970, once its tombstone is on disk.
@@ -23,15 +40,38 @@ impl Engine {
     /// for a chunk anew in every commit.
     pub(super) fn finish_drop(&self, day: i64) -> Result<(), StoreError> {
         self.delete_chunk(day)?;
-        let first = day * (DAY_US / keys::MINUTE_US);
-        let last = first + DAY_US / keys::MINUTE_US - 1;
+        let (first, last) = keys::activity_of_day(day);
         let mut batch = self.batch(0);
-        self.view().scan_range(&keys::activity(first), &keys::activity(last), |key, _| {
+        self.view().scan_range(&first, &last, |key, _| {
             batch.remove(self.rows(), key);
             Ok(true)
         })?;
         batch.remove(self.rows(), keys::untagged(day));
         batch.remove(self.rows(), keys::tombstone(day));
         engine::write(batch, true)
+    }
+
+    /// Lists the days from before tags were noted, and counts the milkings of each day; once.
+    pub(super) fn complete(&self) -> Result<(), StoreError> {
+        let view = self.view();
+        if view.get(keys::COMPLETE)?.is_some() {
+            return Ok(());
+        }
+        let mut milked: BTreeMap<i64, Written> = BTreeMap::new();
+        view.scan(&keys::table(Table::Milkings), |key, value| {
+            let written = milked.entry(keys::parse_milking(key)?.1.div_euclid(DAY_US)).or_default();
+            written.rows += 1;
+            written.bytes += (key.len() + value.len()) as u64;
+            Ok(true)
+        })?;
+        let mut batch = self.batch(milked.len() + 1);
+        for (day, written) in milked {
+            batch.insert(self.rows(), keys::written(Kind::Milking, day), written.encode());
+        }
+        for (day, _) in view.days() {
+            batch.insert(self.rows(), keys::untagged(day), []);
+        }
+        batch.insert(self.rows(), keys::COMPLETE, []);
+        engine::write(batch, false)
     }
 }

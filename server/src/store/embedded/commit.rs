@@ -1,17 +1,20 @@
 //! From a group to one batch of the engine.
 
+use std::collections::BTreeMap;
+
 use fjall::{Keyspace, OwnedWriteBatch};
 
 use super::{
     block, devices,
-    engine::{Engine, View, undecodable},
+    engine::{Engine, undecodable},
     keys::{self, BlockKey, HOUR_US, Kind},
-    late::{Late, Marks},
+    late::{Late, Marks, Written},
     rows,
     tags::Noted,
+    view::View,
 };
 use crate::{
-    model::{ProducerId, ProducerRow, Quarantined, Reading, SeriesId, now_us},
+    model::{DAY_US, Milking, ProducerId, ProducerRow, Quarantined, Reading, SeriesId, now_us},
     store::{
         CommitGroup, Outcome, ProducerCommit, StoreError,
         admission::Admission,
@@ -29,6 +32,9 @@ const CACHED_PRODUCERS: usize = 100_000;
 /// Activity counters kept in memory, at most: two weeks of minutes.
 const CACHED_MINUTES: usize = 20_160;
 
+/// Days of milkings kept in memory, at most.
+const CACHED_DAYS: usize = 1000;
+
 /// Blocks of one series and first time in one commit: 16 bits of the stamp.
 const ORDINAL_BITS: u32 = 16;
 
@@ -37,6 +43,8 @@ pub(super) struct Committed {
     pub(super) late: Late,
     ledger: Generations<ProducerId, ProducerRow>,
     minutes: Generations<i64, u64>,
+    /// What was written into days of milkings.
+    milked: Generations<i64, Written>,
     noted: Noted,
 }
 
@@ -51,6 +59,7 @@ pub(super) struct Draft {
     series: Vec<SeriesId>,
     producers: Vec<(ProducerId, ProducerRow)>,
     minutes: Vec<(i64, u64)>,
+    milked: Vec<(i64, Written)>,
 }
 
 impl Draft {
@@ -63,7 +72,7 @@ impl Draft {
 impl Committed {
     pub(super) fn new(late: Late) -> Self {
         let (ledger, minutes) = (Generations::new(CACHED_PRODUCERS), Generations::new(CACHED_MINUTES));
-        Self { late, ledger, minutes, noted: Noted::default() }
+        Self { late, ledger, minutes, milked: Generations::new(CACHED_DAYS), noted: Noted::new() }
     }
 
     /// Takes over what a written draft made true.
@@ -73,6 +82,9 @@ impl Committed {
         }
         for (minute, count) in draft.minutes {
             self.minutes.insert(minute, count);
+        }
+        for (day, written) in draft.milked {
+            self.milked.insert(day, written);
         }
         engine.devices.set(&draft.touched);
         engine.catalogue.end(draft.series.into_iter());
@@ -107,26 +119,21 @@ impl Committed {
             series: Vec::new(),
             producers: Vec::new(),
             minutes: Vec::new(),
+            milked: Vec::new(),
         };
         let mut readings = Vec::new();
         let mut milkings = Vec::new();
         let mut marks = Marks::new(engine, number, now_us());
         for commit in &group.producers {
             if self.admit(&view, commit, &mut draft)? {
-                let sound = refusals::Sound::of(commit, &self.late);
-                refusals::note(&mut draft, commit, &sound);
-                let refused = sound.refused.iter().chain(&commit.quarantined);
+                let refused = refusals::sort_out(&view, commit, &self.late, &mut readings, &mut milkings)?;
+                refusals::note(&mut draft, commit, &refused);
+                let refused = refused.iter().chain(&commit.quarantined);
                 put_quarantine(&mut draft.batch, engine.rows(), commit.producer, refused);
-                readings.extend(sound.readings);
-                milkings.extend(sound.milkings);
             }
         }
-        for (index, milking) in milkings.into_iter().enumerate() {
-            let key = keys::milking(milking.farm_id, milking.time_us, number, index as u32);
-            draft.batch.insert(engine.rows(), key, rows::encode_milking(milking));
-            if self.late.is_closed(milking.time_us) {
-                marks.written(&mut draft.batch, Kind::Milking, milking.time_us);
-            }
+        if !milkings.is_empty() {
+            self.put_milkings(&view, &mut draft, &milkings, &marks, number)?;
         }
         if !readings.is_empty() {
             self.put_readings(&view, &mut draft, &readings, &mut marks, number)?;
@@ -176,6 +183,30 @@ impl Committed {
         };
         self.ledger.insert(producer, row.clone());
         Ok(row)
+    }
+
+    fn put_milkings(
+        &mut self,
+        view: &View<'_>,
+        draft: &mut Draft,
+        milkings: &[&Milking],
+        marks: &Marks<'_>,
+        number: u64,
+    ) -> Result<(), StoreError> {
+        let mut added: BTreeMap<i64, (u64, u64)> = BTreeMap::new();
+        for (index, milking) in (0..).zip(milkings) {
+            let key = keys::milking(milking.farm_id, milking.time_us, number, index);
+            let row = rows::encode_milking(milking);
+            let (rows, bytes) = added.entry(milking.time_us.div_euclid(DAY_US)).or_default();
+            *rows += 1;
+            *bytes += (key.len() + row.len()) as u64;
+            draft.batch.insert(view.engine.rows(), key, row);
+        }
+        draft.milked = marks.add_milkings(&mut draft.batch, added, |day| match self.milked.get(&day) {
+            Some(written) => Ok(written),
+            None => view.written(Kind::Milking, day),
+        })?;
+        Ok(())
     }
 
     fn put_readings(

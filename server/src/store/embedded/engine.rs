@@ -6,12 +6,15 @@ use std::{
     collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use fjall::{
     AbstractTree, CompressionType, Database, Guard, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch,
-    PersistMode, Readable, Snapshot, UserValue,
+    PersistMode, UserValue,
     compaction::Leveled,
     config::{BlockSizePolicy, CompressionPolicy, FilterPolicy},
 };
@@ -25,7 +28,8 @@ use super::{
     format, journal,
     keys::{self, Table},
     rows,
-    watch::{Looked, Watch},
+    view::View,
+    watch::Watch,
 };
 use crate::{
     model::{SeriesId, SeriesKey},
@@ -41,25 +45,19 @@ const ROLLUPS: &str = "rollups";
 /// Rotation is ours ([`Engine::rotate`]): fjall's would count each keyspace for itself.
 const NEVER_ROTATE: u64 = u64::MAX / 2;
 
+/// Keyspaces of blocks, by day.
+pub(super) type Chunks = BTreeMap<i64, Keyspace>;
+
 pub(super) struct Engine {
     pub(super) catalogue: Catalogue,
     pub(super) devices: Devices,
     rows: Keyspace,
     rollups: Keyspace,
-    /// Keyspaces of blocks, by day.
-    chunks: RwLock<BTreeMap<i64, Keyspace>>,
+    chunks: RwLock<Arc<Chunks>>,
+    /// Nothing is to be read from it any more.
+    given_up: AtomicBool,
     memtable_bytes: u64,
     db: Database,
-}
-
-/// A consistent view of whole commits.
-pub(super) struct View<'a> {
-    pub(super) engine: &'a Engine,
-    snapshot: Snapshot,
-    /// Whether somebody still waits.
-    pub(super) watch: Watch,
-    /// What was looked at so far.
-    pub(super) looked: Looked,
 }
 
 impl Engine {
@@ -87,7 +85,7 @@ impl Engine {
             db.keyspace(ROLLUPS, rollup_options).map_err(|error| failed("open the rollups", error))?;
         let names = db.list_keyspace_names();
         let days = names.iter().filter_map(|name| Some((name, keys::parse_chunk(name)?)));
-        let mut chunks = BTreeMap::new();
+        let mut chunks = Chunks::new();
         for (name, day) in days {
             let chunk = db.keyspace(name, chunk_options).map_err(|error| failed("open a day", error))?;
             chunks.insert(day, chunk);
@@ -98,12 +96,13 @@ impl Engine {
             devices: Devices::default(),
             rows,
             rollups,
-            chunks: RwLock::new(chunks),
+            chunks: RwLock::new(Arc::new(chunks)),
+            given_up: AtomicBool::new(false),
             memtable_bytes: config.memtable_bytes,
             db,
         };
         engine.finish_dropping()?;
-        engine.list_untagged()?;
+        engine.complete()?;
         engine.load()?;
         Ok(engine)
     }
@@ -136,7 +135,23 @@ impl Engine {
 
     /// As [`Engine::view`], for a read that may be given up.
     pub(super) fn watched(&self, watch: Watch) -> View<'_> {
-        View { engine: self, snapshot: self.db.snapshot(), watch, looked: Looked::default() }
+        loop {
+            let chunks = self.chunks();
+            let snapshot = self.db.snapshot();
+            // A day that was created or dropped in between would be in one of them only.
+            if Arc::ptr_eq(&chunks, &self.chunks()) {
+                return View::new(self, snapshot, chunks, watch);
+            }
+        }
+    }
+
+    /// Reads under way end early from now on, so that what they hold is let go.
+    pub(super) fn give_up(&self) {
+        self.given_up.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed)
     }
 
     /// An empty batch with room for so many rows.
@@ -157,19 +172,14 @@ impl Engine {
         self.rollups.get(key).map_err(|error| failed("read the rollups", error))
     }
 
-    /// Days that have a chunk, in order.
-    pub(super) fn days(&self) -> Vec<i64> {
-        self.chunks.read().keys().copied().collect()
-    }
-
-    pub(super) fn chunk(&self, day: i64) -> Option<Keyspace> {
-        self.chunks.read().get(&day).cloned()
+    pub(super) fn chunks(&self) -> Arc<Chunks> {
+        self.chunks.read().clone()
     }
 
     /// The chunk of a day, created if need be. For the writer only.
     pub(super) fn chunk_or_create(&self, day: i64) -> Result<Keyspace, StoreError> {
-        if let Some(chunk) = self.chunk(day) {
-            return Ok(chunk);
+        if let Some(chunk) = self.chunks.read().get(&day) {
+            return Ok(chunk.clone());
         }
         let create = || -> fjall::Result<Keyspace> {
             let chunk = self.db.keyspace(&keys::chunk(day), chunk_options)?;
@@ -179,16 +189,24 @@ impl Engine {
             Ok(chunk)
         };
         let chunk = create().map_err(|error| failed("create a day", error))?;
-        self.chunks.write().insert(day, chunk.clone());
+        self.change_chunks(|chunks| chunks.insert(day, chunk.clone()));
         Ok(chunk)
     }
 
     /// Forgets a day's chunk and deletes it: readers that still look at it keep its files until they end.
     pub(super) fn delete_chunk(&self, day: i64) -> Result<(), StoreError> {
-        match self.chunks.write().remove(&day) {
+        match self.change_chunks(|chunks| chunks.remove(&day)) {
             Some(chunk) => self.db.delete_keyspace(chunk).map_err(|error| failed("drop a day", error)),
             None => Ok(()),
         }
+    }
+
+    /// Views that were taken keep the days that they have. For the writer only.
+    fn change_chunks<T>(&self, change: impl FnOnce(&mut Chunks) -> T) -> T {
+        let mut chunks = Chunks::clone(&self.chunks());
+        let changed = change(&mut chunks);
+        *self.chunks.write() = Arc::new(chunks);
+        changed
     }
 
     pub(super) fn sync(&self) -> Result<(), StoreError> {
@@ -202,7 +220,7 @@ impl Engine {
 
     /// Whether a commit now might wait inside fjall, where nothing could end the waiting.
     pub(super) fn is_behind(&self) -> bool {
-        let chunks = self.chunks.read();
+        let chunks = self.chunks();
         let mut keyspaces = chunks.values().chain([&self.rows, &self.rollups]);
         let mut sealed = 0;
         keyspaces.any(|keyspace| {
@@ -213,7 +231,7 @@ impl Engine {
 
     /// Has the largest memtable written out if all of them together are above the bound.
     pub(super) fn rotate(&self) -> Result<(), StoreError> {
-        let chunks = self.chunks.read();
+        let chunks = self.chunks();
         let sizes = chunks.values().chain([&self.rows, &self.rollups]).map(|keyspace| {
             // A reading's block takes about as much again in the skip list.
             (keyspace.tree.active_memtable().size(), keyspace)
@@ -232,7 +250,7 @@ impl Engine {
 
     /// Has the memtable of a chunk that is not `live` but holds something written out, if there is one.
     pub(super) fn rotate_idle(&self, live: impl Fn(i64) -> bool) -> Result<(), StoreError> {
-        let chunks = self.chunks.read();
+        let chunks = self.chunks();
         let mut idle = chunks.iter().filter(|(day, _)| !live(**day)).map(|(_, chunk)| chunk);
         match idle.find(|chunk| chunk.tree.active_memtable().size() > 0) {
             Some(chunk) => {
@@ -243,70 +261,10 @@ impl Engine {
     }
 }
 
-impl View<'_> {
-    pub(super) fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<UserValue>, StoreError> {
-        self.snapshot.get(&self.engine.rows, key).map_err(|error| failed("read", error))
-    }
-
-    /// A number in the rows; absent: 0.
-    pub(super) fn number(&self, key: impl AsRef<[u8]>) -> Result<u64, StoreError> {
-        self.get(key)?.map_or(Ok(0), |value| rows::decode_number(&value).map_err(undecodable))
-    }
-
-    /// Shows the rows with a prefix, in order, until `see` answers false.
-    pub(super) fn scan(
-        &self,
-        prefix: &[u8],
-        see: impl FnMut(&[u8], &[u8]) -> Result<bool, Undecodable>,
-    ) -> Result<(), StoreError> {
-        show(self.snapshot.prefix(&self.engine.rows, prefix), see)
-    }
-
-    /// Shows the rows from `first` to `last`, both included, in order, until `see` answers false.
-    pub(super) fn scan_range(
-        &self,
-        first: &[u8],
-        last: &[u8],
-        see: impl FnMut(&[u8], &[u8]) -> Result<bool, Undecodable>,
-    ) -> Result<(), StoreError> {
-        show(self.snapshot.range(&self.engine.rows, first..=last), see)
-    }
-
-    /// Likewise the rows of rollups.
-    pub(super) fn scan_rollups(
-        &self,
-        first: &[u8],
-        last: &[u8],
-        mut see: impl FnMut(&[u8], &[u8]) -> Result<(), Undecodable>,
-    ) -> Result<(), StoreError> {
-        show(self.snapshot.range(&self.engine.rollups, first..=last), |key, value| {
-            see(key, value).map(|()| true)
-        })
-    }
-
-    /// Blocks with a prefix in a chunk, in order.
-    pub(super) fn blocks(&self, chunk: &Keyspace, prefix: &[u8]) -> fjall::Iter {
-        self.snapshot.prefix(chunk, prefix)
-    }
-}
-
 /// Commits a batch; durable when it returns if `synced`.
 pub(super) fn write(batch: OwnedWriteBatch, synced: bool) -> Result<(), StoreError> {
     let mode = if synced { PersistMode::SyncData } else { PersistMode::Buffer };
     batch.durability(Some(mode)).commit().map_err(|error| failed("commit", error))
-}
-
-fn show(
-    rows: fjall::Iter,
-    mut see: impl FnMut(&[u8], &[u8]) -> Result<bool, Undecodable>,
-) -> Result<(), StoreError> {
-    for row in rows {
-        let (key, value) = entry(row)?;
-        if !see(&key, &value).map_err(undecodable)? {
-            break;
-        }
-    }
-    Ok(())
 }
 
 /// Key and value of what an iterator found.

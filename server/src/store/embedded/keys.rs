@@ -35,7 +35,7 @@ pub(super) enum Table {
     Dirty = 12,
     /// Days of readings or milkings that retention dropped.
     Dropped = 13,
-    /// When something was last written into a closed day of readings or milkings.
+    /// What was written into days: of readings what was late, of milkings everything.
     Written = 14,
     /// Milk by animal of the days that were dropped.
     MilkDays = 15,
@@ -52,8 +52,8 @@ pub(super) const WATERMARKS: [u8; 2] = [Table::Meta as u8, 2];
 /// What was dropped of the rollups.
 pub(super) const ROLLUP_FLOORS: [u8; 2] = [Table::Meta as u8, 3];
 
-/// Says that days without tags are listed in [`Table::Untagged`].
-pub(super) const TAGS: [u8; 2] = [Table::Meta as u8, 4];
+/// Says that nothing is missing that directories of before did not have.
+pub(super) const COMPLETE: [u8; 2] = [Table::Meta as u8, 4];
 
 /// Every key of a table.
 pub(super) fn table(table: Table) -> [u8; 1] {
@@ -321,6 +321,13 @@ impl BlockKey {
 pub(super) fn blocks_of_hour(hour: i64, series: SeriesId) -> [u8; 5] {
     let [a, b, c, d] = series.0.to_be_bytes();
     [hour.rem_euclid(24) as u8, a, b, c, d]
+}
+
+/// Not before any block of a series in an hour, nor behind any of the next series.
+pub(super) fn last_block_of_hour(hour: i64, series: SeriesId) -> [u8; BLOCK_KEY_BYTES] {
+    let mut key = [0xff; BLOCK_KEY_BYTES];
+    key[..5].copy_from_slice(&blocks_of_hour(hour, series));
+    key
 }
 
 mod lifecycle;

@@ -1,14 +1,15 @@
 //! What is closed, dirty or dropped: kept in rows, and as much of it in memory as every commit needs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fjall::OwnedWriteBatch;
 
 use super::{
-    codec::{Input, Undecodable, put_optional, put_signed},
-    engine::{Engine, View},
+    codec::{Input, Undecodable, put_optional, put_signed, put_varint},
+    engine::{Engine, undecodable},
     keys::{self, Kind, Table},
     rows,
+    view::View,
 };
 use crate::{
     model::{DAY_US, Micros, SeriesId},
@@ -63,6 +64,37 @@ fn decode_floors(bytes: &[u8]) -> Result<Floors, Undecodable> {
     Ok(floors)
 }
 
+/// What was written into a day: of readings only what was late, of milkings everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Written {
+    /// Number of the last commit that did. A day is dropped only if no other has come since it was looked at.
+    pub(super) commit: u64,
+    /// When that was.
+    pub(super) at_us: Micros,
+    /// Milkings, and bytes of their rows.
+    pub(super) rows: u64,
+    pub(super) bytes: u64,
+}
+
+impl Written {
+    pub(super) fn encode(self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(30);
+        put_varint(&mut out, self.commit);
+        put_signed(&mut out, self.at_us);
+        put_varint(&mut out, self.rows);
+        put_varint(&mut out, self.bytes);
+        out
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Undecodable> {
+        let mut input = Input(bytes);
+        let (commit, at_us) = (input.varint()?, input.signed()?);
+        let written = Self { commit, at_us, rows: input.varint()?, bytes: input.varint()? };
+        input.finish()?;
+        Ok(written)
+    }
+}
+
 /// What a commit has to know of closed time.
 #[derive(Default)]
 pub(super) struct Late {
@@ -84,13 +116,14 @@ impl Late {
         self.watermarks.closed_before_us.is_some_and(|closed| time_us < closed)
     }
 
-    /// Whether it is so old that its day may have been dropped.
-    pub(super) fn may_be_dropped(&self, time_us: Micros) -> bool {
-        self.dropped_before_us.is_some_and(|before| time_us < before)
+    /// Whether one of these times is so old that its day may have been dropped.
+    pub(super) fn may_be_dropped(&self, mut times_us: impl Iterator<Item = Micros>) -> bool {
+        self.dropped_before_us.is_some_and(|before| times_us.any(|time_us| time_us < before))
     }
 
+    /// Whether retention has dropped that day.
     pub(super) fn is_dropped(&self, kind: Kind, time_us: Micros) -> bool {
-        self.may_be_dropped(time_us) && self.dropped.contains(&(kind, time_us.div_euclid(DAY_US)))
+        self.dropped.contains(&(kind, time_us.div_euclid(DAY_US)))
     }
 
     pub(super) fn add_dropped(&mut self, kind: Kind, day: i64) {
@@ -99,13 +132,13 @@ impl Late {
     }
 }
 
-/// Marks hours of series as dirty and days as written into, in the batch of commit `number`.
+/// Notes what a commit writes late, in its batch.
 pub(super) struct Marks<'a> {
     engine: &'a Engine,
     number: u64,
     now_us: Micros,
     last: Option<(SeriesId, i64)>,
-    days: BTreeSet<(Kind, i64)>,
+    days: BTreeSet<i64>,
 }
 
 impl<'a> Marks<'a> {
@@ -113,23 +146,39 @@ impl<'a> Marks<'a> {
         Self { engine, number, now_us, last: None, days: BTreeSet::new() }
     }
 
-    /// A late reading.
+    /// Late readings of an hour of a series: marks it as dirty, and their day as written into.
     pub(super) fn mark(&mut self, batch: &mut OwnedWriteBatch, series: SeriesId, time_us: Micros) {
         let hour = keys::hour_of(time_us);
-        if self.last != Some((series, hour)) {
-            self.last = Some((series, hour));
-            batch.insert(self.engine.rows(), keys::dirty(series, hour), rows::encode_number(self.number));
-            self.written(batch, Kind::Reading, time_us);
+        if self.last == Some((series, hour)) {
+            return;
+        }
+        self.last = Some((series, hour));
+        batch.insert(self.engine.rows(), keys::dirty(series, hour), rows::encode_number(self.number));
+        let day = time_us.div_euclid(DAY_US);
+        if self.days.insert(day) {
+            self.note(batch, Kind::Reading, day, Written::default());
         }
     }
 
-    /// Something late was written into a day.
-    pub(super) fn written(&mut self, batch: &mut OwnedWriteBatch, kind: Kind, time_us: Micros) {
-        let day = time_us.div_euclid(DAY_US);
-        if self.days.insert((kind, day)) {
-            let now = rows::encode_number(self.now_us.max(0) as u64);
-            batch.insert(self.engine.rows(), keys::written(kind, day), now);
-        }
+    /// Milkings, by day: how many, and the bytes of their rows. Answers what is known of those days then.
+    pub(super) fn add_milkings(
+        &self,
+        batch: &mut OwnedWriteBatch,
+        added: BTreeMap<i64, (u64, u64)>,
+        mut known: impl FnMut(i64) -> Result<Written, StoreError>,
+    ) -> Result<Vec<(i64, Written)>, StoreError> {
+        let add = |(day, (rows, bytes))| {
+            let before = known(day)?;
+            let written = Written { rows: before.rows + rows, bytes: before.bytes + bytes, ..before };
+            Ok((day, self.note(batch, Kind::Milking, day, written)))
+        };
+        added.into_iter().map(add).collect()
+    }
+
+    fn note(&self, batch: &mut OwnedWriteBatch, kind: Kind, day: i64, written: Written) -> Written {
+        let written = Written { commit: self.number, at_us: self.now_us, ..written };
+        batch.insert(self.engine.rows(), keys::written(kind, day), written.encode());
+        written
     }
 }
 
@@ -144,22 +193,16 @@ impl View<'_> {
 
     pub(super) fn lifecycle(&self) -> Result<Lifecycle, StoreError> {
         let Watermarks { closed_before_us, stored_before_us } = self.watermarks()?;
-        let mut lifecycle = Lifecycle {
+        Ok(Lifecycle {
             closed_before_us,
             stored_before_us,
+            raw_kept_from_us: self.kept_from_us(Kind::Reading)?,
+            milkings_kept_from_us: self.kept_from_us(Kind::Milking)?,
             rollups_kept_from_us: self.rollup_floors()?,
-            ..Lifecycle::default()
-        };
-        self.dropped(|kind, day| {
-            let kept_from_us = match kind {
-                Kind::Reading => &mut lifecycle.raw_kept_from_us,
-                Kind::Milking => &mut lifecycle.milkings_kept_from_us,
-            };
-            *kept_from_us = (*kept_from_us).max(Some((day + 1).saturating_mul(DAY_US)));
-        })?;
-        Ok(lifecycle)
+        })
     }
 
+    /// Hours of series that are dirty.
     pub(super) fn dirty_hours(&self) -> Result<u64, StoreError> {
         let mut hours = 0;
         self.scan(&keys::table(Table::Dirty), |_, _| {
@@ -169,13 +212,57 @@ impl View<'_> {
         Ok(hours)
     }
 
+    /// End of the newest day that was dropped.
+    fn kept_from_us(&self, kind: Kind) -> Result<Option<Micros>, StoreError> {
+        let Some((key, _)) = self.last(&keys::dropped_of(kind))? else { return Ok(None) };
+        let (_, day) = keys::parse_of_day(&key).map_err(undecodable)?;
+        Ok(Some((day + 1).saturating_mul(DAY_US)))
+    }
+
+    /// Whether there is anything dirty at all.
+    pub(super) fn is_dirty(&self) -> Result<bool, StoreError> {
+        Ok(self.last(&keys::table(Table::Dirty))?.is_some())
+    }
+
+    /// What was written into a day.
+    pub(super) fn written(&self, kind: Kind, day: i64) -> Result<Written, StoreError> {
+        let row = self.get(keys::written(kind, day))?;
+        row.map_or(Ok(Written::default()), |row| Written::decode(&row).map_err(undecodable))
+    }
+
+    /// Days of milkings with what was written into them, in order.
+    pub(super) fn milking_days(&self) -> Result<Vec<(i64, Written)>, StoreError> {
+        let mut days = Vec::new();
+        self.scan(&keys::written_of(Kind::Milking), |key, value| {
+            days.push((keys::parse_of_day(key)?.1, Written::decode(value)?));
+            Ok(true)
+        })?;
+        Ok(days)
+    }
+
+    /// Days of milkings from `start_us` to before `end_us` that were dropped.
+    pub(super) fn dropped_milkings(
+        &self,
+        start_us: Micros,
+        end_us: Micros,
+    ) -> Result<BTreeSet<i64>, StoreError> {
+        let mut days = BTreeSet::new();
+        let first = keys::dropped(Kind::Milking, start_us.div_euclid(DAY_US));
+        let last = keys::dropped(Kind::Milking, (end_us - 1).div_euclid(DAY_US));
+        self.scan_range(&first, &last, |key, _| {
+            days.insert(keys::parse_of_day(key)?.1);
+            Ok(true)
+        })?;
+        Ok(days)
+    }
+
     fn decoded<T: Default>(
         &self,
         key: [u8; 2],
         decode: impl FnOnce(&[u8]) -> Result<T, Undecodable>,
     ) -> Result<T, StoreError> {
         let value = self.get(key)?;
-        value.map_or(Ok(T::default()), |value| decode(&value).map_err(super::engine::undecodable))
+        value.map_or(Ok(T::default()), |value| decode(&value).map_err(undecodable))
     }
 
     /// Shows the days that were dropped.
@@ -195,9 +282,6 @@ impl View<'_> {
         (start_us, end_us): (Micros, Micros),
     ) -> Result<Vec<Micros>, StoreError> {
         let mut dirty = Vec::new();
-        if start_us >= end_us {
-            return Ok(dirty);
-        }
         let first = keys::dirty(series, keys::hour_of(start_us));
         let last = keys::dirty(series, keys::hour_of(end_us - 1));
         self.scan_range(&first, &last, |key, _| {

@@ -6,10 +6,13 @@ use fjall::Keyspace;
 
 use super::{
     block,
-    engine::{Engine, View, entry, undecodable},
+    catalogue::NewestHour,
+    codec::Input,
+    engine::{decode_series, entry, undecodable},
     keys::{self, BlockKey, HOUR_US, MINUTE_US},
     rows,
-    watch::{Looked, Watch},
+    view::View,
+    watch::Looked,
 };
 use crate::{
     model::{
@@ -22,23 +25,25 @@ use crate::{
 /// A device is active if it was seen so lately.
 const ACTIVE_US: Micros = 300 * SECOND_US;
 
-/// The newest reading of each of `series` that has one, in their order.
-pub(super) fn latest(engine: &Engine, watch: Watch, series: &[SeriesId]) -> Result<Vec<Reading>, StoreError> {
-    // Asked first, then looked at: what is committed in between is found or was announced.
-    let known: Vec<_> = series.iter().map(|&id| engine.catalogue.newest(id)).collect();
-    let view = engine.watched(watch);
-    let mut found = Vec::with_capacity(series.len());
-    for (&id, known) in series.iter().zip(known) {
-        let Some(known) = known else { continue };
-        let Some(newest_hour) = known.hour() else { continue };
-        let newest = view.latest(id, newest_hour)?;
-        engine.catalogue.learn(id, known, newest.as_ref().map(|reading| keys::hour_of(reading.time_us)));
-        found.extend(newest);
-    }
-    Ok(found)
-}
-
 impl View<'_> {
+    /// The newest reading of each series that has one, in their order; to be told what was known of them before the
+    /// view was taken.
+    pub(super) fn latest_of(
+        &self,
+        known: Vec<(SeriesId, Option<NewestHour>)>,
+    ) -> Result<Vec<Reading>, StoreError> {
+        let mut found = Vec::with_capacity(known.len());
+        for (id, known) in known {
+            let Some(known) = known else { continue };
+            let Some(newest_hour) = known.hour() else { continue };
+            let newest = self.latest(id, newest_hour)?;
+            let hour = newest.as_ref().map(|reading| keys::hour_of(reading.time_us));
+            self.engine.catalogue.learn(id, known, hour);
+            found.extend(newest);
+        }
+        Ok(found)
+    }
+
     pub(super) fn producer(&self, id: ProducerId) -> Result<Option<ProducerRow>, StoreError> {
         let row = self.get(keys::ledger(id))?;
         row.map(|value| rows::decode_producer(&value).map_err(undecodable)).transpose()
@@ -68,24 +73,39 @@ impl View<'_> {
         &self,
         filter: &SeriesFilter,
     ) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError> {
-        let prefix = match (filter.farm_id, &filter.device_uid) {
-            (Some(farm_id), Some(device_uid)) => keys::series_of_device(farm_id, device_uid),
-            (farm_id, _) => keys::series_of_farm(farm_id),
+        let limit = filter.limit.unwrap_or(usize::MAX);
+        let after = filter.after.map_or(0, |after| after.0);
+        let fits = |key: &SeriesKey| {
+            filter.device_uid.as_ref().is_none_or(|uid| *uid == key.device_uid)
+                && (filter.metric_names.is_empty() || filter.metric_names.contains(&key.metric_name))
         };
         let mut found = Vec::new();
+        let (Some(first), true) = (after.checked_add(1), limit > 0) else { return Ok(found) };
+        let Some(farm_id) = filter.farm_id else {
+            // In the order in which they are answered.
+            let (first, last) = (keys::series_by_id(SeriesId(first)), keys::series_by_id(SeriesId(u32::MAX)));
+            self.scan_range(&first, &last, |id, row| {
+                let (_, key) = decode_series(row)?;
+                if fits(&key) {
+                    found.push((SeriesId(keys::parse_numbered(id)?), key));
+                }
+                Ok(found.len() < limit)
+            })?;
+            return Ok(found);
+        };
+        let prefix = match &filter.device_uid {
+            Some(device_uid) => keys::series_of_device(farm_id, device_uid),
+            None => keys::series_of_farm(Some(farm_id)),
+        };
         self.scan(&prefix, |key, value| {
-            let key = keys::parse_series(key)?;
-            if filter.device_uid.as_ref().is_none_or(|uid| *uid == key.device_uid)
-                && (filter.metric_names.is_empty() || filter.metric_names.contains(&key.metric_name))
-            {
-                let mut input = super::codec::Input(value);
-                found.push((SeriesId(input.number()?), key));
+            let (key, id) = (keys::parse_series(key)?, SeriesId(Input(value).number()?));
+            if id.0 > after && fits(&key) {
+                found.push((id, key));
             }
             Ok(true)
         })?;
         found.sort_unstable_by_key(|&(id, _)| id);
-        found.retain(|&(id, _)| filter.after.is_none_or(|after| id > after));
-        found.truncate(filter.limit.unwrap_or(usize::MAX));
+        found.truncate(limit);
         Ok(found)
     }
 
@@ -116,8 +136,12 @@ impl View<'_> {
         }
         let first = keys::milkings_from(range.farm_id, range.start_us);
         let last = keys::milking(range.farm_id, range.end_us - 1, u64::MAX, u32::MAX);
+        let dropped = self.dropped_milkings(range.start_us, range.end_us)?;
         self.scan_range(&first, &last, |_, value| {
             let milking = rows::decode_milking(value)?;
+            if !dropped.is_empty() && dropped.contains(&milking.time_us.div_euclid(DAY_US)) {
+                return Ok(true);
+            }
             if range.animal_id.is_none_or(|animal| animal == milking.animal_id) {
                 match skip {
                     0 => found.push(milking),
@@ -189,15 +213,10 @@ impl View<'_> {
         }
         let first_hour = keys::hour_of(range.start_us);
         let last_hour = keys::hour_of(range.end_us - 1);
-        for day in self.engine.days() {
-            let hours = (day * 24).max(first_hour)..=(day * 24 + 23).min(last_hour);
-            if hours.is_empty() {
-                continue;
-            }
-            let Some(chunk) = self.engine.chunk(day) else { continue };
-            for hour in hours {
-                self.watch.check()?;
-                self.range_in_hour(&chunk, hour, range, &mut found)?;
+        for (day, chunk) in self.chunks(range.start_us, range.end_us) {
+            for hour in (day * 24).max(first_hour)..=(day * 24 + 23).min(last_hour) {
+                self.check()?;
+                self.range_in_hour(chunk, hour, range, &mut found)?;
                 if found.is_full() {
                     return Ok(found.readings);
                 }
@@ -249,11 +268,11 @@ impl View<'_> {
         Ok(())
     }
 
-    pub(super) fn latest(&self, series: SeriesId, newest_hour: i64) -> Result<Option<Reading>, StoreError> {
-        for day in self.engine.days().into_iter().rev().filter(|day| day * 24 <= newest_hour) {
-            let Some(chunk) = self.engine.chunk(day) else { continue };
+    fn latest(&self, series: SeriesId, newest_hour: i64) -> Result<Option<Reading>, StoreError> {
+        for (day, chunk) in self.days().rev().filter(|(day, _)| day * 24 <= newest_hour) {
+            self.check()?;
             for hour in (day * 24..=newest_hour.min(day * 24 + 23)).rev() {
-                if let Some(reading) = self.latest_in_hour(&chunk, hour, series)? {
+                if let Some(reading) = self.latest_in_hour(chunk, hour, series)? {
                     return Ok(Some(reading));
                 }
             }
@@ -267,6 +286,7 @@ impl View<'_> {
         hour: i64,
         series: SeriesId,
     ) -> Result<Option<Reading>, StoreError> {
+        Looked::add(&self.looked.hours, 1);
         let mut newest: Option<(Micros, u64, BlockKey, fjall::UserValue)> = None;
         for guard in self.blocks(chunk, &keys::blocks_of_hour(hour, series)).rev() {
             let (key, value) = entry(guard)?;

@@ -2,104 +2,109 @@
 //!
 //! It may end anywhere: the watermark moves behind what is stored, and a mark goes together with what it stood for.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
+};
+
+use fjall::Keyspace;
 
 use super::{
-    engine::{Engine, View, undecodable},
-    keys::{self, HOUR_US, Table},
+    block,
+    changes::{Changes, Mark},
+    engine::{entry, undecodable},
+    keeping::Keeping,
+    keys::{self, BlockKey, HOUR_US, Table},
     late::Floors,
+    roll::{MOST_HELD, Plan, Rolled},
     rollup::{self, Day},
     rows,
-    watch::Watch,
+    view::View,
 };
 use crate::{
     model::{DAY_US, Micros, SeriesId},
-    store::{Bucket, Level, Refreshed, StoreError},
+    store::{Level, Refreshed, StoreError, Tag},
 };
 
-/// Bytes of rows that are handed to the writer at a time: it commits nothing meanwhile.
-const CHANGE_BYTES: usize = 256 << 10;
+/// Marks that are looked at in one view: 12 MB.
+const MOST_MARKS: usize = 500_000;
 
-/// Marks that are looked at in one view.
-const MARKS: usize = 10_000;
+/// Buckets that are computed at a time, at most: 12 MB with what is around them.
+const MOST_BUCKETS: usize = 100_000;
 
-/// What the writer is to change beside commits. All of it takes effect, or nothing.
-#[derive(Default)]
-pub(super) struct Changes {
-    pub(super) rollups: Vec<([u8; 13], Vec<u8>)>,
-    /// Marks that are mended, unless a later commit has set them again.
-    pub(super) mended: Vec<([u8; 13], u64)>,
-    pub(super) stored_before_us: Option<Micros>,
-    pub(super) gone_rollups: Vec<[u8; 13]>,
-    pub(super) gone_rows: Vec<Vec<u8>>,
-    pub(super) floors: Option<Floors>,
-    pub(super) bytes: usize,
-}
-
-impl Changes {
-    fn put(&mut self, key: [u8; 13], row: Vec<u8>) {
-        self.bytes += key.len() + row.len();
-        self.rollups.push((key, row));
-    }
-
-    fn is_full(&self) -> bool {
-        self.bytes >= CHANGE_BYTES
-    }
-}
+/// Series whose numbers lie so near to each other are looked at together with those in between.
+const NEAR: u32 = 4;
 
 /// One refresh, once the watermark has moved.
 pub(super) struct Refresh<'a> {
-    engine: &'a Engine,
-    watch: Watch,
-    /// Hands changes to the writer, and waits until they are stored.
-    apply: &'a dyn Fn(Changes) -> Result<(), StoreError>,
+    keeping: &'a Keeping,
     changes: Changes,
     done: Refreshed,
+    /// Series that were computed at once the last time.
+    at_once: usize,
 }
 
 impl<'a> Refresh<'a> {
-    pub(super) fn new(
-        engine: &'a Engine,
-        watch: Watch,
-        apply: &'a dyn Fn(Changes) -> Result<(), StoreError>,
-    ) -> Self {
-        Self { engine, watch, apply, changes: Changes::default(), done: Refreshed::default() }
+    pub(super) fn new(keeping: &'a Keeping) -> Self {
+        Self { keeping, changes: Changes::default(), done: Refreshed::default(), at_once: 256 }
     }
 
     /// Stores what is closed, then mends what is dirty within `span_us`.
     pub(super) fn run(mut self, span_us: Option<(Micros, Micros)>) -> Result<Refreshed, StoreError> {
         self.store_closed()?;
         self.mend(span_us.unwrap_or((Micros::MIN, Micros::MAX)))?;
+        if span_us.is_none() {
+            self.tag()?;
+        }
         Ok(self.done)
     }
 
     /// Day by day, so that what is done stays done.
     fn store_closed(&mut self) -> Result<(), StoreError> {
-        let view = self.engine.watched(self.watch.clone());
+        let view = self.keeping.view();
         let watermarks = view.watermarks()?;
         let Some(closed_us) = watermarks.closed_before_us else { return Ok(()) };
         let stored_us = watermarks.stored_before_us.unwrap_or(Micros::MIN);
-        // Days without readings have no buckets.
-        for day in self.engine.days() {
+        if stored_us >= closed_us {
+            return Ok(());
+        }
+        // Days without readings have no buckets, and days that come now are marked.
+        let days: Vec<_> = view.chunks(stored_us, closed_us).map(|(day, _)| day).collect();
+        drop(view);
+        for day in days {
             let (day_us, next_us) = (day.saturating_mul(DAY_US), (day + 1).saturating_mul(DAY_US));
-            let until_us = next_us.min(closed_us);
-            if until_us <= stored_us || day_us >= closed_us {
-                continue;
-            }
-            for number in 1..self.engine.catalogue.next() {
-                let series = SeriesId(number);
-                for level in Level::ALL {
-                    let span = (level.floor(stored_us).max(day_us), level.floor(until_us));
-                    self.roll_up(&view, series, level, day, &[span])?;
-                }
-                self.flush_if_full()?;
-            }
-            self.changes.stored_before_us = Some(until_us);
+            let end_us = next_us.min(closed_us);
+            let whole_day = end_us == next_us;
+            let first_hour = if whole_day { day * 24 } else { keys::hour_of(stored_us.max(day_us)) };
+            self.store_day(day, first_hour, (end_us, whole_day))?;
+            self.changes.stored_before_us = Some(end_us);
             self.flush()?;
         }
-        if stored_us < closed_us {
-            self.changes.stored_before_us = Some(closed_us);
-            self.flush()?;
+        self.changes.stored_before_us = Some(closed_us);
+        self.flush()
+    }
+
+    /// Every series of a day, from an hour on.
+    fn store_day(
+        &mut self,
+        day: i64,
+        first_hour: i64,
+        (end_us, whole_day): (Micros, bool),
+    ) -> Result<(), StoreError> {
+        let view = self.keeping.view();
+        let Some(chunk) = view.chunk(day) else { return Ok(()) };
+        let floors = view.rollup_floors()?;
+        let hours = first_hour..=keys::hour_of(end_us - 1);
+        let (mut next, end) = (1, self.keeping.engine.catalogue.next());
+        while next < end {
+            let count = self.at_once(hours.clone().count()).min((end - next) as usize);
+            let series = next..=next + (count as u32 - 1);
+            let hours = hours.clone().map(|hour| (hour, vec![series.clone()])).collect();
+            let plan = Plan { chunk, hours, end_us, whole_day, is_least: count == 1 };
+            if let Some(rolled) = self.rolled(&view, &plan, count)? {
+                self.put(day, &floors, whole_day, &rolled)?;
+                next += count as u32;
+            }
         }
         Ok(())
     }
@@ -107,89 +112,205 @@ impl<'a> Refresh<'a> {
     /// Computes the hours that are marked again, and the days that hold them.
     fn mend(&mut self, (start_us, end_us): (Micros, Micros)) -> Result<(), StoreError> {
         let hours = keys::hour_of(start_us)..=keys::hour_of(end_us.saturating_sub(1));
-        let mut after: Option<[u8; 13]> = None;
+        let mut first = keys::table(Table::Dirty).to_vec();
         loop {
-            let view = self.engine.watched(self.watch.clone());
+            let view = self.keeping.view();
             let mut marks = Vec::new();
-            let first = after.map_or_else(|| keys::table(Table::Dirty).to_vec(), |key| key.to_vec());
+            let mut last = None;
             view.scan_range(&first, &keys::dirty(SeriesId(u32::MAX), i64::MAX), |key, value| {
                 let (series, hour) = keys::parse_dirty(key)?;
-                if after != Some(keys::dirty(series, hour)) {
-                    marks.push((series, hour, rows::decode_number(value)?));
+                last = Some(key.to_vec());
+                if hours.contains(&hour) {
+                    marks.push(Mark { series, hour, seen: rows::decode_number(value)? });
                 }
-                Ok(marks.len() < MARKS)
+                Ok(marks.len() < MOST_MARKS)
             })?;
-            let Some(&(series, hour, _)) = marks.last() else { return Ok(()) };
-            after = Some(keys::dirty(series, hour));
-            marks.retain(|(_, hour, _)| hours.contains(hour));
-            let stored_us = view.watermarks()?.stored_before_us.unwrap_or(Micros::MIN);
-            for of_day in marks.chunk_by(|a, b| (a.0, a.1.div_euclid(24)) == (b.0, b.1.div_euclid(24))) {
-                self.mend_day(&view, stored_us, of_day)?;
-                self.flush_if_full()?;
+            let Some(last) = last else { return Ok(()) };
+            first = last;
+            first.push(0);
+            marks.sort_unstable_by_key(|mark| (mark.day(), mark.series, mark.hour));
+            for of_day in marks.chunk_by(|a, b| a.day() == b.day()) {
+                self.mend_day(&view, of_day)?;
             }
             self.flush()?;
         }
     }
 
-    /// The marks of one series on one day.
-    fn mend_day(
-        &mut self,
-        view: &View<'_>,
-        stored_us: Micros,
-        marks: &[(SeriesId, i64, u64)],
-    ) -> Result<(), StoreError> {
-        let (series, day) = (marks[0].0, marks[0].1.div_euclid(24));
-        for level in Level::ALL {
-            let stored_us = level.floor(stored_us);
-            let spans: Vec<_> = match level {
-                Level::Day => vec![(day * DAY_US, (day + 1) * DAY_US)],
-                _ => marks.iter().map(|(_, hour, _)| (hour * HOUR_US, (hour + 1) * HOUR_US)).collect(),
-            };
-            let spans: Vec<_> = spans.into_iter().map(|(start, end)| (start, end.min(stored_us))).collect();
-            self.roll_up(view, series, level, day, &spans)?;
+    /// Marks of one day, by series and hour.
+    fn mend_day(&mut self, view: &View<'_>, marks: &[Mark]) -> Result<(), StoreError> {
+        let day = marks[0].day();
+        let next_us = (day + 1).saturating_mul(DAY_US);
+        let stored_us = view.watermarks()?.stored_before_us.unwrap_or(Micros::MIN);
+        let end_us = next_us.min(stored_us);
+        let whole_day = end_us == next_us;
+        let floors = view.rollup_floors()?;
+        let by_series: Vec<_> = marks.chunk_by(|a, b| a.series == b.series).collect();
+        let mut rest = &by_series[..];
+        while !rest.is_empty() {
+            let hours = if whole_day { 24 } else { rest[0].len() };
+            let count = self.at_once(hours).min(rest.len());
+            let group = &rest[..count];
+            // Dropped days have no marks, and no chunk.
+            if let Some(chunk) = view.chunk(day) {
+                let hours = if whole_day {
+                    let series = near(group.iter().map(|marks| marks[0].series.0));
+                    (day * 24..(day + 1) * 24).map(|hour| (hour, series.clone())).collect()
+                } else {
+                    hours_of(group.iter().copied().flatten(), end_us)
+                };
+                let plan = Plan { chunk, hours, end_us, whole_day, is_least: count == 1 };
+                let Some(mut rolled) = self.rolled(view, &plan, count)? else { continue };
+                // Without those that lie between.
+                rolled
+                    .retain(|series, _| group.binary_search_by_key(series, |marks| marks[0].series).is_ok());
+                self.put(day, &floors, whole_day, &rolled)?;
+            }
+            for mark in group.iter().copied().flatten() {
+                self.changes.mend(keys::dirty(mark.series, mark.hour), mark.seen);
+                self.done.dirty_hours += 1;
+            }
+            self.flush_if_full()?;
+            rest = &rest[count..];
         }
-        self.changes.mended.extend(marks.iter().map(|&(_, hour, seen)| (keys::dirty(series, hour), seen)));
-        self.done.dirty_hours += marks.len() as u64;
         Ok(())
     }
 
-    /// Computes the buckets of a level of a series that lie in spans of a day, and puts them into the day's row.
-    fn roll_up(
+    /// How many series to compute at once over so many hours.
+    fn at_once(&self, hours: usize) -> usize {
+        // Four quarters and the hour.
+        self.at_once.min(MOST_BUCKETS / (5 * hours.max(1))).max(1)
+    }
+
+    /// What a plan for `count` series gives, unless that was too much; learns from it for the next.
+    fn rolled(
         &mut self,
         view: &View<'_>,
-        series: SeriesId,
-        level: Level,
+        plan: &Plan<'_>,
+        count: usize,
+    ) -> Result<Option<BTreeMap<SeriesId, Rolled>>, StoreError> {
+        let rolled = view.rolled(plan)?;
+        match &rolled {
+            None => self.at_once = (count / 2).max(1),
+            Some(rolled) => {
+                let days = rolled.values().flat_map(|rolled| rolled.of(Level::Day));
+                let held: u64 = days.map(|day| day.count).sum();
+                if held < MOST_HELD as u64 / 4 {
+                    self.at_once = self.at_once.max((count * 2).min(MOST_BUCKETS));
+                }
+            }
+        }
+        Ok(rolled)
+    }
+
+    /// Puts buckets into the rows of their day.
+    fn put(
+        &mut self,
         day: i64,
-        spans: &[(Micros, Micros)],
+        floors: &Floors,
+        whole_day: bool,
+        rolled: &BTreeMap<SeriesId, Rolled>,
     ) -> Result<(), StoreError> {
-        let mut computed: BTreeMap<Micros, Bucket> = Day::new();
-        for &span in spans {
-            view.computed(level, series, None, span, true, |bucket| {
-                computed.insert(bucket.start_us, bucket);
-            })?;
+        for (&series, rolled) in rolled {
+            for level in Level::ALL {
+                let key = keys::rollups(level, series, day);
+                let is_kept =
+                    floors[level as usize].is_none_or(|floor_us| day.saturating_mul(DAY_US) >= floor_us);
+                if rolled.of(level).is_empty() || !is_kept {
+                    continue;
+                }
+                let mut buckets = Day::new();
+                // Of a whole day, every bucket is known anew.
+                if let Some(row) = if whole_day { None } else { self.keeping.engine.rollup(&key)? } {
+                    let old = rollup::decode(level, day, &row, |bucket| {
+                        buckets.extend([(bucket.start_us, bucket)])
+                    });
+                    old.map_err(undecodable)?;
+                }
+                buckets.extend(rolled.of(level).iter().map(|bucket| (bucket.start_us, *bucket)));
+                self.done.buckets += rolled.of(level).len() as u64;
+                self.changes.put_rollups(key, level, &buckets);
+            }
+            self.flush_if_full()?;
         }
-        if computed.is_empty() {
-            return Ok(());
+        Ok(())
+    }
+
+    /// Notes what readings carry of days from before that was noted.
+    fn tag(&mut self) -> Result<(), StoreError> {
+        for day in self.keeping.view().untagged_days()? {
+            let view = self.keeping.view();
+            if let Some(chunk) = view.chunk(day) {
+                for key in carried(&view, day, chunk)? {
+                    self.changes.tag(day, key);
+                    self.flush_if_full()?;
+                }
+            }
+            self.changes.drop_row(keys::untagged(day).to_vec());
+            self.flush()?;
         }
-        self.done.buckets += computed.len() as u64;
-        let key = keys::rollups(level, series, day);
-        let row = self.engine.rollup(&key)?;
-        if let Some(row) = row {
-            rollup::decode(level, day, &row, |bucket| {
-                computed.entry(bucket.start_us).or_insert(bucket);
-            })
-            .map_err(undecodable)?;
-        }
-        self.changes.put(key, rollup::encode(level, &computed));
         Ok(())
     }
 
     fn flush_if_full(&mut self) -> Result<(), StoreError> {
-        if self.changes.is_full() { self.flush() } else { Ok(()) }
+        self.keeping.apply_if_full(&mut self.changes)
     }
 
     fn flush(&mut self) -> Result<(), StoreError> {
-        self.watch.check()?;
-        (self.apply)(std::mem::take(&mut self.changes))
+        self.keeping.apply(std::mem::take(&mut self.changes))
+    }
+}
+
+/// The keys that say which series of a day carry which tags.
+fn carried(view: &View<'_>, day: i64, chunk: &Keyspace) -> Result<BTreeSet<[u8; 9]>, StoreError> {
+    let mut keys = BTreeSet::new();
+    let mut readings = Vec::new();
+    for hour in day * 24..(day + 1) * 24 {
+        view.check()?;
+        let (first, last) = (keys::blocks_of_hour(hour, SeriesId(0)), SeriesId(u32::MAX));
+        for guard in view.blocks_between(chunk, &first, &keys::last_block_of_hour(hour, last)) {
+            let (key, value) = entry(guard)?;
+            let key = BlockKey::decode(day, &key).map_err(undecodable)?;
+            block::unpack(key.series, key.first_us, &value, &mut readings).map_err(undecodable)?;
+            for reading in readings.drain(..) {
+                keys.extend(Tag::all_of(&reading).map(|tag| keys::tagged_series(tag, reading.series)));
+            }
+        }
+    }
+    Ok(keys)
+}
+
+/// The hours of marks before `end_us`, with the series that are marked in them.
+fn hours_of<'a>(
+    marks: impl Iterator<Item = &'a Mark>,
+    end_us: Micros,
+) -> Vec<(i64, Vec<RangeInclusive<u32>>)> {
+    let mut hours: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
+    for mark in marks.filter(|mark| mark.hour.saturating_mul(HOUR_US) < end_us) {
+        hours.entry(mark.hour).or_default().push(mark.series.0);
+    }
+    hours.into_iter().map(|(hour, series)| (hour, near(series.into_iter()))).collect()
+}
+
+/// Numbers in order as ranges, with what lies between near ones.
+fn near(numbers: impl Iterator<Item = u32>) -> Vec<RangeInclusive<u32>> {
+    let mut ranges: Vec<RangeInclusive<u32>> = Vec::new();
+    for number in numbers {
+        match ranges.last_mut() {
+            Some(last) if number - last.end() <= NEAR => *last = *last.start()..=number,
+            _ => ranges.push(number..=number),
+        }
+    }
+    ranges
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_series_are_looked_at_together() {
+        let ranges = near([1, 2, 6, 11, 20, 21].into_iter());
+        assert_eq!(ranges, [1..=6, 11..=11, 20..=21]);
+        assert_eq!(near([].into_iter()), []);
     }
 }

@@ -18,14 +18,13 @@ use tokio::sync::oneshot;
 
 use super::{
     Shared, State,
+    changes::{Changes, OldDay},
     commit::Committed,
     devices::Unwritten,
     engine::{self, Engine},
     format::Directory,
     keys,
     late::Late,
-    refresh::Changes,
-    retain::OldDay,
     series,
 };
 use crate::{
@@ -41,9 +40,10 @@ pub(super) enum Command {
     Resolve(Vec<SeriesKey>, Reply<Vec<SeriesId>>),
     /// Moves the watermark, unless it is further on.
     CloseBefore(Micros, Reply<()>),
-    Change(Box<Changes>, Reply<()>),
+    /// From what was seen in that engine.
+    Change(Weak<Engine>, Box<Changes>, Reply<()>),
     /// Drops a day unless something was written into it; says whether it is gone.
-    DropDay(Box<OldDay>, Reply<bool>),
+    DropDay(Weak<Engine>, OldDay, Reply<bool>),
     Close(Reply<()>),
 }
 
@@ -155,8 +155,12 @@ impl Writer {
                 Ok(Command::CloseBefore(time, reply)) => {
                     self.answer(reply, |writer| writer.close_before(time))
                 }
-                Ok(Command::Change(changes, reply)) => self.answer(reply, |writer| writer.change(*changes)),
-                Ok(Command::DropDay(day, reply)) => self.answer(reply, |writer| writer.drop_day(&day)),
+                Ok(Command::Change(of, changes, reply)) => {
+                    self.answer(reply, |writer| writer.change(&of, *changes))
+                }
+                Ok(Command::DropDay(of, day, reply)) => {
+                    self.answer(reply, |writer| writer.drop_day(&of, day))
+                }
                 Ok(Command::Close(reply)) => break Some(reply),
                 Err(RecvTimeoutError::Disconnected) => break None,
                 Err(RecvTimeoutError::Timeout) => {}
@@ -329,7 +333,10 @@ impl Writer {
     fn fail(&mut self, error: &StoreError) {
         tracing::error!(%error, retry_in = ?self.backoff, "the embedded store failed and is being reopened");
         self.shared.set_state(State::of(error));
-        self.gone = self.engine.take().map(|engine| Arc::downgrade(&engine)).unwrap_or_default();
+        if let Some(engine) = self.engine.take() {
+            engine.give_up();
+            self.gone = Arc::downgrade(&engine);
+        }
         self.back_off();
     }
 
@@ -369,6 +376,7 @@ impl Writer {
                 // Everything acknowledged is on disk; the statuses are rebuilt at the next start.
                 tracing::warn!(%error, "the embedded store was not closed cleanly");
             }
+            engine.give_up();
             self.gone = Arc::downgrade(&engine);
         }
         self.shared.set_state(State::Closed);

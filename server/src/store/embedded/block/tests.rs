@@ -1,6 +1,7 @@
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use super::*;
+use crate::{model::SeriesId, store::Tag};
 
 fn plain(time_us: Micros, value: f64) -> Reading {
     Reading {
@@ -40,6 +41,15 @@ fn assert_comes_back(readings: &[Reading]) -> usize {
     unpack(SeriesId(7), first_us, &bytes, &mut found).expect("it unpacks");
     assert_same(&found[1..], readings);
     assert_eq!(peek(first_us, &bytes), Ok((readings.len(), readings[readings.len() - 1].time_us)));
+    for tag in [None, Some(Tag::Animal(1)), Some(Tag::Zone(0))] {
+        let mut values = Values::default();
+        values.unpack(first_us, &bytes, tag).expect("it unpacks");
+        let told = || readings.iter().filter(|reading| tag.is_none_or(|tag| tag.is_on(reading)));
+        let found = values.all();
+        assert!(found.times_us.iter().copied().eq(told().map(|reading| reading.time_us)));
+        let bits = found.values.iter().map(|value| value.to_bits());
+        assert!(bits.eq(told().map(|reading| reading.value.to_bits())));
+    }
     bytes.len()
 }
 
@@ -124,6 +134,7 @@ proptest! {
         let at = at.index(bytes.len());
         bytes[at] = to;
         let mut out = Vec::new();
+        let _ = Values::default().unpack(run[0].time_us, &bytes, None);
         if unpack(SeriesId(1), run[0].time_us, &bytes, &mut out).is_ok() {
             prop_assert!(out.is_sorted_by_key(|reading| reading.time_us));
         }

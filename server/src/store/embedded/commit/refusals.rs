@@ -1,64 +1,67 @@
 //! What the store itself refuses: readings and milkings of days that retention has dropped.
 
 use super::{
-    super::{engine::View, keys::Kind, late::Late},
+    super::{keys::Kind, late::Late, view::View},
     Draft,
 };
 use crate::{
     model::{Content, Milking, Quarantined, Reading, Rejection, RejectionCode, RejectionKind},
-    store::{Outcome, ProducerCommit, QuarantineSpan, StoreError, origin::refused_as_dropped},
+    store::{Outcome, ProducerCommit, QuarantineSpan, StoreError, origin::Refusal},
 };
 
-/// The rows of a producer, told apart.
-#[derive(Default)]
-pub(super) struct Sound<'a> {
-    pub(super) readings: Vec<&'a Reading>,
-    pub(super) milkings: Vec<&'a Milking>,
-    pub(super) refused: Vec<Quarantined>,
-}
-
-impl<'a> Sound<'a> {
-    pub(super) fn of(commit: &'a ProducerCommit, late: &Late) -> Self {
-        let mut sound = Self::default();
-        for batch in &commit.batches {
-            // Nearly always nothing is that old.
-            if !batch.readings.iter().any(|reading| late.may_be_dropped(reading.time_us)) {
-                sound.readings.extend(&batch.readings);
-            } else {
-                for (place, reading) in batch.readings.iter().enumerate() {
-                    if late.is_dropped(Kind::Reading, reading.time_us) {
-                        let what = (reading.time_us, Content::Reading(reading.clone()));
-                        let kind = RejectionKind::Reading;
-                        sound.refused.push(refused_as_dropped(commit, batch, kind, place as u32, what));
-                    } else {
-                        sound.readings.push(reading);
-                    }
-                }
-            }
-            for (place, milking) in batch.milkings.iter().enumerate() {
-                if late.is_dropped(Kind::Milking, milking.time_us) {
-                    let what = (milking.time_us, Content::Milking(Box::new(milking.clone())));
-                    let kind = RejectionKind::Milking;
-                    sound.refused.push(refused_as_dropped(commit, batch, kind, place as u32, what));
+/// Tells the sound rows of a producer from those of dropped days, and answers the latter.
+pub(super) fn sort_out<'a>(
+    view: &View<'_>,
+    commit: &'a ProducerCommit,
+    late: &Late,
+    readings: &mut Vec<&'a Reading>,
+    milkings: &mut Vec<&'a Milking>,
+) -> Result<Vec<Quarantined>, StoreError> {
+    let mut refused = Vec::new();
+    for batch in &commit.batches {
+        // Nearly always nothing is that old.
+        if late.may_be_dropped(batch.readings.iter().map(|reading| reading.time_us)) {
+            let mut refusal = Refusal::new(commit, batch, RejectionKind::Reading);
+            for (place, reading) in (0..).zip(&batch.readings) {
+                if late.is_dropped(Kind::Reading, reading.time_us) {
+                    let content = Content::Reading(reading.clone());
+                    let series = view.series(reading.series)?;
+                    refused.push(Quarantined { series, ..refusal.of(place, reading.time_us, content) });
                 } else {
-                    sound.milkings.push(milking);
+                    readings.push(reading);
                 }
             }
+        } else {
+            readings.extend(&batch.readings);
         }
-        sound
+        if late.may_be_dropped(batch.milkings.iter().map(|milking| milking.time_us)) {
+            let mut refusal = Refusal::new(commit, batch, RejectionKind::Milking);
+            for (place, milking) in (0..).zip(&batch.milkings) {
+                if late.is_dropped(Kind::Milking, milking.time_us) {
+                    let content = Content::Milking(Box::new(milking.clone()));
+                    refused.push(refusal.of(place, milking.time_us, content));
+                } else {
+                    milkings.push(milking);
+                }
+            }
+        } else {
+            milkings.extend(&batch.milkings);
+        }
     }
+    Ok(refused)
 }
 
 /// Counts what was refused as quarantined instead of stored, and tells it with the producer's outcome.
-pub(super) fn note(draft: &mut Draft, commit: &ProducerCommit, sound: &Sound<'_>) {
-    let refused = sound.refused.len() as u64;
-    let Some(Outcome::Committed(row, rejections)) = draft.outcomes.last_mut().filter(|_| refused > 0) else {
+pub(super) fn note(draft: &mut Draft, commit: &ProducerCommit, refused: &[Quarantined]) {
+    let Some(Outcome::Committed(row, rejections)) = draft.outcomes.last_mut() else { return };
+    if refused.is_empty() {
         return;
-    };
-    rejections.extend(sound.refused.iter().map(|record| record.rejection.clone()));
+    }
+    rejections.extend(refused.iter().map(|record| record.rejection.clone()));
     if commit.has_ledger() {
-        row.totals.stored = row.totals.stored.saturating_sub(refused);
-        row.totals.quarantined += refused;
+        let count = refused.len() as u64;
+        row.totals.stored = row.totals.stored.saturating_sub(count);
+        row.totals.quarantined += count;
         if let Some((_, written)) = draft.producers.last_mut() {
             written.clone_from(row);
         }

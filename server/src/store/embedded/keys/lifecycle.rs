@@ -2,10 +2,11 @@
 
 use super::{
     super::codec::{Input, Undecodable},
-    Table, numbered, numbered_long, ordered, ordered_farm, unordered, unordered_farm,
+    MINUTE_US, Table, activity, milking, milkings_from, numbered, numbered_long, ordered, ordered_farm,
+    unordered, unordered_farm,
 };
 use crate::{
-    model::{Micros, SeriesId},
+    model::{DAY_US, Micros, SeriesId},
     store::{Level, Tag},
 };
 
@@ -45,9 +46,19 @@ pub(in crate::store::embedded) fn dropped(kind: Kind, day: i64) -> [u8; 10] {
     of_day(Table::Dropped, kind, day)
 }
 
-/// When a closed day was last written into.
+/// What was written into a day.
 pub(in crate::store::embedded) fn written(kind: Kind, day: i64) -> [u8; 10] {
     of_day(Table::Written, kind, day)
+}
+
+/// Days that were dropped.
+pub(in crate::store::embedded) fn dropped_of(kind: Kind) -> [u8; 2] {
+    [Table::Dropped as u8, kind as u8]
+}
+
+/// Days that were written into.
+pub(in crate::store::embedded) fn written_of(kind: Kind) -> [u8; 2] {
+    [Table::Written as u8, kind as u8]
 }
 
 fn of_day(table: Table, kind: Kind, day: i64) -> [u8; 10] {
@@ -95,6 +106,18 @@ pub(in crate::store::embedded) fn parse_milk_day(key: &[u8]) -> Result<(i32, i64
     let animal_id = unordered_farm(input.array()?);
     input.finish()?;
     Ok((farm_id, day, animal_id))
+}
+
+/// Keys between which the activity counters of a day lie.
+pub(in crate::store::embedded) fn activity_of_day(day: i64) -> ([u8; 9], [u8; 9]) {
+    let first = day * (DAY_US / MINUTE_US);
+    (activity(first), activity(first + DAY_US / MINUTE_US - 1))
+}
+
+/// Keys between which the milkings of a farm on a day lie.
+pub(in crate::store::embedded) fn milkings_of_day(farm_id: i32, day: i64) -> ([u8; 13], [u8; 25]) {
+    let (start_us, end_us) = (day.saturating_mul(DAY_US), (day + 1).saturating_mul(DAY_US));
+    (milkings_from(farm_id, start_us), milking(farm_id, end_us - 1, u64::MAX, u32::MAX))
 }
 
 /// A day whose readings are not found by tag.

@@ -1,44 +1,58 @@
 //! What is written beside commits: watermarks, rollups, and days that go.
 
+use std::sync::{Arc, Weak};
+
 use super::{
     super::{
-        engine,
+        changes::{Changes, OldDay},
+        engine::{self, Engine},
         keys::{self, Kind},
         late::{Watermarks, encode_floors},
-        refresh::Changes,
-        retain::OldDay,
     },
     Failure, Writer, wait_for_flush,
 };
-use crate::model::Micros;
+use crate::{model::Micros, store::StoreError};
 
 impl Writer {
     /// Every commit from now on marks what it writes before `time_us`.
+    ///
+    /// Not synced, like everything here that need not be: the journal keeps the order, so that what a crash of the
+    /// machine leaves is what was there at some moment.
     pub(super) fn close_before(&mut self, time_us: Micros) -> Result<(), Failure> {
         let engine = self.engine()?;
+        wait_for_flush(&engine)?;
         let watermarks = self.committed.late.watermarks;
         if watermarks.closed_before_us.is_none_or(|closed| closed < time_us) {
             let watermarks = Watermarks { closed_before_us: Some(time_us), ..watermarks };
             let mut batch = engine.batch(1);
             batch.insert(engine.rows(), keys::WATERMARKS, watermarks.encode());
-            engine::write(batch, true)?;
+            engine::write(batch, false)?;
             self.committed.late.watermarks = watermarks;
         }
         Ok(())
     }
 
-    pub(super) fn change(&mut self, changes: Changes) -> Result<(), Failure> {
-        let engine = self.engine()?;
+    pub(super) fn change(&mut self, of: &Weak<Engine>, changes: Changes) -> Result<(), Failure> {
+        let engine = self.same_engine(of)?;
         wait_for_flush(&engine)?;
-        let mut batch = engine.batch(changes.rollups.len() + changes.mended.len());
+        let mut batch = engine.batch(changes.rollups.len() + changes.rows.len() + changes.mended.len() + 2);
         for (key, row) in changes.rollups {
             batch.insert(engine.rollups(), key, row);
         }
         for key in changes.gone_rollups {
             batch.remove(engine.rollups(), key);
         }
+        for (key, row) in changes.rows {
+            batch.insert(engine.rows(), key, row);
+        }
         for key in changes.gone_rows {
             batch.remove(engine.rows(), key);
+        }
+        let chunks = engine.chunks();
+        for (day, key) in changes.tagged {
+            if let Some(chunk) = chunks.get(&day) {
+                batch.insert(chunk, key, []);
+            }
         }
         let view = engine.view();
         for (key, seen) in changes.mended {
@@ -56,33 +70,28 @@ impl Writer {
             batch.insert(engine.rows(), keys::ROLLUP_FLOORS, encode_floors(floors));
         }
         if !batch.is_empty() {
-            // Synced: a mark must not vanish from the disk before what it stood for is there.
-            engine::write(batch, true)?;
+            engine::write(batch, false)?;
             self.committed.late.watermarks = watermarks;
             engine.rotate()?;
         }
         Ok(())
     }
 
-    pub(super) fn drop_day(&mut self, old: &OldDay) -> Result<bool, Failure> {
-        let engine = self.engine()?;
+    /// Drops a day of readings, or says that a day of milkings is dropped; false: something has come for it.
+    pub(super) fn drop_day(&mut self, of: &Weak<Engine>, old: OldDay) -> Result<bool, Failure> {
+        let engine = self.same_engine(of)?;
         wait_for_flush(&engine)?;
-        if engine.view().written(old.kind, old.day)? != old.written_us {
+        if engine.view().written(old.kind, old.day)?.commit != old.commit {
             return Ok(false);
         }
-        let mut batch = engine.batch(old.kept.len() + old.gone.len() + 2);
+        let mut batch = engine.batch(3);
         batch.insert(engine.rows(), keys::dropped(old.kind, old.day), []);
-        batch.remove(engine.rows(), keys::written(old.kind, old.day));
-        for (key, row) in &old.kept {
-            batch.insert(engine.rows(), &key[..], &row[..]);
-        }
-        for key in &old.gone {
-            batch.remove(engine.rows(), &key[..]);
-        }
         if old.kind == Kind::Reading {
+            batch.remove(engine.rows(), keys::written(old.kind, old.day));
             // The next start finishes what a crash interrupts.
             batch.insert(engine.rows(), keys::tombstone(old.day), []);
         }
+        // Synced: files go next.
         engine::write(batch, true)?;
         self.committed.late.add_dropped(old.kind, old.day);
         if old.kind == Kind::Reading {
@@ -90,5 +99,15 @@ impl Writer {
             engine.finish_drop(old.day)?;
         }
         Ok(true)
+    }
+
+    /// The engine, if it is the one of which something was seen: another may have lost what was not synced.
+    fn same_engine(&self, of: &Weak<Engine>) -> Result<Arc<Engine>, Failure> {
+        let engine = self.engine()?;
+        if Arc::as_ptr(&engine) == of.as_ptr() {
+            return Ok(engine);
+        }
+        let what = "the embedded store was reopened in between".to_owned();
+        Err(Failure::Refused(StoreError::Unavailable(what, None)))
     }
 }

@@ -171,7 +171,7 @@ fn a_drop_that_was_interrupted_is_finished_at_the_next_opening() {
     break_and_reopen(&mut writer);
     assert_eq!(stored(&writer, series), 0);
     let engine = done(writer.engine());
-    assert!(engine.days().is_empty());
+    assert!(engine.chunks().is_empty());
     assert_eq!(engine.view().get(keys::tombstone(TIME_US / DAY_US)).unwrap(), None);
     assert_eq!(engine.view().number(keys::activity(TIME_US / keys::MINUTE_US)).unwrap(), 0);
 }

@@ -1,0 +1,93 @@
+//! What refreshes and retention have the writer change, beside commits.
+
+use super::{
+    keys::Kind,
+    late::Floors,
+    rollup::{self, Day},
+};
+use crate::{
+    model::{Micros, SeriesId},
+    store::Level,
+};
+
+/// Bytes that are handed to the writer at a time: it commits nothing meanwhile.
+const MOST_BYTES: usize = 256 << 10;
+
+/// Changes of which all take effect, or none.
+#[derive(Default)]
+pub(super) struct Changes {
+    /// Rows of the keyspace of rollups.
+    pub(super) rollups: Vec<([u8; 13], Vec<u8>)>,
+    pub(super) gone_rollups: Vec<[u8; 13]>,
+    pub(super) rows: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) gone_rows: Vec<Vec<u8>>,
+    /// Which series carry which tags, in the keyspaces of days.
+    pub(super) tagged: Vec<(i64, [u8; 9])>,
+    /// Marks that are mended, with the commits that had set them; others have set them again.
+    pub(super) mended: Vec<([u8; 13], u64)>,
+    pub(super) stored_before_us: Option<Micros>,
+    pub(super) floors: Option<Floors>,
+    bytes: usize,
+}
+
+impl Changes {
+    /// The buckets of a level of a series on one day.
+    pub(super) fn put_rollups(&mut self, key: [u8; 13], level: Level, buckets: &Day) {
+        let row = rollup::encode(level, buckets);
+        self.bytes += key.len() + row.len();
+        self.rollups.push((key, row));
+    }
+
+    pub(super) fn drop_rollups(&mut self, key: [u8; 13]) {
+        self.bytes += key.len();
+        self.gone_rollups.push(key);
+    }
+
+    pub(super) fn put_row(&mut self, key: Vec<u8>, row: Vec<u8>) {
+        self.bytes += key.len() + row.len();
+        self.rows.push((key, row));
+    }
+
+    pub(super) fn drop_row(&mut self, key: Vec<u8>) {
+        self.bytes += key.len();
+        self.gone_rows.push(key);
+    }
+
+    pub(super) fn tag(&mut self, day: i64, key: [u8; 9]) {
+        self.bytes += key.len();
+        self.tagged.push((day, key));
+    }
+
+    pub(super) fn mend(&mut self, key: [u8; 13], seen: u64) {
+        self.bytes += key.len();
+        self.mended.push((key, seen));
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.bytes >= MOST_BYTES
+    }
+}
+
+/// A day that may go, as it was looked at; the writer makes sure that nothing has come since.
+#[derive(Clone, Copy)]
+pub(super) struct OldDay {
+    pub(super) kind: Kind,
+    pub(super) day: i64,
+    /// The last commit that had written into it, of readings as far as that was late.
+    pub(super) commit: u64,
+}
+
+/// A series and hour that are dirty, and the commit that had marked them last.
+#[derive(Clone, Copy)]
+pub(super) struct Mark {
+    pub(super) series: SeriesId,
+    /// From 1970.
+    pub(super) hour: i64,
+    pub(super) seen: u64,
+}
+
+impl Mark {
+    pub(super) fn day(&self) -> i64 {
+        self.hour.div_euclid(24)
+    }
+}
