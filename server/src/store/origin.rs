@@ -27,7 +27,7 @@ impl<'a> Refusal<'a> {
     }
 
     /// The position at which the `place`-th sound row arrived; to be asked in order.
-    fn arrived_at(&mut self, place: u32) -> u32 {
+    pub(in crate::store) fn arrived_at(&mut self, place: u32) -> u32 {
         while self.refused.get(self.passed).is_some_and(|&refused| refused <= place + self.passed as u32) {
             self.passed += 1;
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::chunks;
 use crate::{
     model::{Milking, Offset, ProducerId, Reading, RejectionKind},
-    store::{Batch, CommitGroup, ProducerCommit, order::sort, origin::arrived_at},
+    store::{Batch, CommitGroup, ProducerCommit, order::sort, origin::Refusal},
 };
 
 /// A commit's number takes the upper bits of a stamp, the place among equal times the lower.
@@ -87,7 +87,7 @@ pub(super) fn origin<T>(
     for (producer, commit) in group.producers.iter().enumerate() {
         for batch in &commit.batches {
             if let Some(place) = place(rows(batch), row) {
-                let index = arrived_at(commit, batch, kind, place as u32);
+                let index = Refusal::new(commit, batch, kind).arrived_at(place as u32);
                 return Some(Origin { producer, id: commit.producer, offset: batch.offset, index });
             }
         }
