@@ -81,7 +81,7 @@ impl Facts {
                 feature("hypertables", "chunks of one day", "native partitions of one day stand in"),
                 feature("continuous_aggregates", "15 minutes, hour and day", "rollup tables stand in"),
                 feature("compression", "after 7 days", native),
-                feature("policies", "refresh, compression and retention", native),
+                feature("policies", "compression; the server refreshes and drops", native),
                 Feature {
                     name: "copy",
                     on: copies,

@@ -46,17 +46,28 @@ async fn prepare(url: &str, directories: &[&str]) {
 #[test]
 fn the_public_schema_answers_as_the_seed_says() {
     if let Some(server) = Postgres::shared() {
-        run_sql_tests("postgres", &server.create_database());
+        run_sql_tests(&["postgres", &server.create_database()]);
     }
     if let Some(timescale) = Timescale::start() {
-        run_sql_tests("timescale", &timescale.url());
+        run_sql_tests(&["timescale", &timescale.url()]);
     }
 }
 
-fn run_sql_tests(profile: &str, url: &str) {
+/// What a schema of version 8 has closed and dropped is known after the upgrade, and answers stay.
+#[test]
+fn a_used_schema_is_brought_up_to_date() {
+    if let Some(server) = Postgres::shared() {
+        run_sql_tests(&["postgres", &server.create_database(), "upgrade"]);
+    }
+    if let Some(timescale) = Timescale::start() {
+        run_sql_tests(&["timescale", &timescale.url(), "upgrade"]);
+    }
+}
+
+fn run_sql_tests(arguments: &[&str]) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sql/tests/run");
-    let output = Command::new(script).args([profile, url]).output().expect("the script runs");
+    let output = Command::new(script).args(arguments).output().expect("the script runs");
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{profile}: {text}\n{errors}");
+    assert!(output.status.success(), "{arguments:?}: {text}\n{errors}");
 }
