@@ -2,6 +2,7 @@
 
 use std::{num::NonZeroUsize, path::PathBuf};
 
+use crate::query::QueryArgs;
 use clap::{Args, Parser, Subcommand};
 use herdstream_loadtest::server_process::{BINARY_VARIABLE, TOKEN_VARIABLE};
 
@@ -29,6 +30,8 @@ pub(crate) enum Command {
     Run(Box<RunArgs>),
     /// Measure what lies below the server alone: the embedded store, or COPY into PostgreSQL
     Limit(LimitArgs),
+    /// Measure how long answers take over a long history, while readings arrive
+    Query(Box<QueryArgs>),
 }
 
 const HELP: &str = "\
@@ -41,6 +44,7 @@ Examples:
   herdstream-loadtest run --database postgres://me:secret@127.0.0.1/farm
   herdstream-loadtest limit                          the store alone
   herdstream-loadtest limit --database postgres://me:secret@127.0.0.1/farm --psql
+  herdstream-loadtest query --readings 50000000      answers over 90 days of 1000 devices
 
 Without --rate the loop is closed: every producer sends as soon as acks come in,
 which shows how much the server takes. With --rate it is open: every reading has a

@@ -4,8 +4,10 @@
 pub mod copy_limit;
 pub mod database_url;
 pub mod farm;
+pub mod history;
 pub mod limit;
 pub mod oracle;
+pub mod questions;
 pub mod report;
 pub mod server_process;
 pub mod workload;

@@ -3,6 +3,7 @@
 
 mod cli;
 mod place;
+mod query;
 mod run;
 
 use std::process::ExitCode;
@@ -27,6 +28,7 @@ async fn main() -> ExitCode {
         match command {
             Command::Run(args) => run::run(&args).await,
             Command::Limit(args) => run::limit(&args).await,
+            Command::Query(args) => query::query(&args).await,
         }
     };
     // Dropping what is under way stops the server and removes what was on disk.

@@ -40,6 +40,7 @@ pub struct ServerProcess {
     data_dir: PathBuf,
     database: Option<String>,
     port: u16,
+    admin_port: u16,
     child: Child,
     output: Arc<Mutex<VecDeque<String>>>,
     /// Read the output of the child; they end with it.
@@ -69,10 +70,12 @@ impl ServerProcess {
 
     async fn begin(binary: PathBuf, data_dir: PathBuf, database: Option<String>) -> Result<Self> {
         let port = free_port().context("looking for a free port")?;
+        let admin_port = free_port().context("looking for a free port")?;
         let output = Arc::default();
         let mut readers = JoinSet::new();
-        let child = spawn(&binary, &data_dir, database.as_deref(), port, &output, &mut readers)?;
-        let mut server = Self { binary, data_dir, database, port, child, output, readers };
+        let child =
+            spawn(&binary, &data_dir, database.as_deref(), (port, admin_port), &output, &mut readers)?;
+        let mut server = Self { binary, data_dir, database, port, admin_port, child, output, readers };
         server.answering().await?;
         Ok(server)
     }
@@ -80,6 +83,11 @@ impl ServerProcess {
     /// Where it serves gRPC.
     pub fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Where it serves administration.
+    pub fn admin_endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.admin_port)
     }
 
     /// Kills it as a power cut would: SIGKILL, nothing is finished.
@@ -98,8 +106,14 @@ impl ServerProcess {
     /// The binary cannot be run.
     pub fn restart(&mut self) -> Result<()> {
         let database = self.database.as_deref();
-        self.child =
-            spawn(&self.binary, &self.data_dir, database, self.port, &self.output, &mut self.readers)?;
+        self.child = spawn(
+            &self.binary,
+            &self.data_dir,
+            database,
+            (self.port, self.admin_port),
+            &self.output,
+            &mut self.readers,
+        )?;
         Ok(())
     }
 
@@ -175,7 +189,7 @@ fn spawn(
     binary: &Path,
     data_dir: &Path,
     database: Option<&str>,
-    port: u16,
+    (port, admin_port): (u16, u16),
     output: &Arc<Mutex<VecDeque<String>>>,
     readers: &mut JoinSet<()>,
 ) -> Result<Child> {
@@ -184,7 +198,7 @@ fn spawn(
         .arg("serve")
         .args(database.map(|url| ["--database-url", url]).into_iter().flatten())
         .args(["--listen", &format!("127.0.0.1:{port}"), "--http-listen", "off", "--data-dir", "store"])
-        .args(["--admin-listen", "off"])
+        .args(["--admin-listen", &format!("127.0.0.1:{admin_port}")])
         // The load tester's own, no keys of the server's configuration.
         .env_remove(BINARY_VARIABLE)
         .env_remove(TOKEN_VARIABLE)

@@ -34,6 +34,11 @@ impl DeviceType {
         }
     }
 
+    /// So many devices of a farm.
+    pub fn herd_of(count: usize) -> impl Iterator<Item = Self> {
+        Self::herd().take(count)
+    }
+
     /// The devices of a farm, without end: mostly collars, some meters, few of the rest.
     pub(super) fn herd() -> impl Iterator<Item = Self> {
         const GROUP: [DeviceType; 9] = [
