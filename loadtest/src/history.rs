@@ -124,7 +124,7 @@ impl Dairy {
             for (n, device) in (0..).zip(&devices) {
                 // Devices of a farm do not report at the same instant.
                 let at_us = time_us + interval_us * n / devices.len().max(1) as i64;
-                for &metric in device.kind.metrics() {
+                for &metric in device.kind.metrics().iter().filter(|_| at_us < self.config.end_us) {
                     log.reading(device, metric, at_us);
                 }
                 if log.is_full() {
@@ -135,8 +135,9 @@ impl Dairy {
             if shift >= milked {
                 milked = shift + 1;
                 for (n, device) in (0..).zip(&devices) {
-                    if let Some(animal_id) = device.animal_id {
-                        log.milking(farm_id, animal_id, time_us + n * 60_000_000, shift);
+                    let at_us = time_us + n * 60_000_000;
+                    if let Some(animal_id) = device.animal_id.filter(|_| at_us < self.config.end_us) {
+                        log.milking(farm_id, animal_id, at_us, shift);
                     }
                 }
             }
@@ -233,7 +234,12 @@ impl Log<'_> {
         };
         let answer =
             self.client.write_patiently(&request, PATIENCE, |_| {}).await.context("writing history")?;
-        ensure!(u64::from(answer.stored) == count, "{} of {count} were stored: {answer:?}", answer.stored);
+        ensure!(
+            u64::from(answer.stored) == count,
+            "{} of {count} were stored: {:?}",
+            answer.stored,
+            answer.rejections.first()
+        );
         self.written += count;
         Ok(count)
     }

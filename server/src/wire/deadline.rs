@@ -9,6 +9,9 @@ use crate::{
     store::{Call, Steps, StoreError},
 };
 
+/// Time in which an answer gets from here to the transport.
+const MARGIN: Duration = Duration::from_millis(20);
+
 /// Runs the answer to a question until its caller's deadline, or ours if that is earlier.
 ///
 /// # Errors
@@ -20,7 +23,8 @@ pub(super) async fn within<T>(
     steps: Option<Steps>,
     answer: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
-    let patience = asked(metadata).map_or(longest, |asked| asked.min(longest));
+    // A little less than asked for: the transport gives up at the same time, without a reason.
+    let patience = asked(metadata).map_or(longest, |asked| (asked - asked.min(MARGIN) / 2).min(longest));
     let call = Call { deadline: Some(Instant::now() + patience), steps };
     match tokio::time::timeout(patience, call.run(answer)).await {
         Ok(answer) => answer,

@@ -1,6 +1,7 @@
 //! The protocol on the wire: a real server, a real embedded store, and a client that knows nothing but
 //! the generated types.
 
+mod answers;
 mod client;
 mod limits;
 mod overload;
