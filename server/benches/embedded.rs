@@ -10,13 +10,20 @@
     reason = "criterion's macros, and a benchmark stops by panicking"
 )]
 
-use std::{hint::black_box, sync::Arc, time::Duration};
+use std::{
+    hint::black_box,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use herdstream_server::{
     model::{Micros, Quality, Reading, SECOND_US, SeriesId, SeriesKey, Totals},
     store::{
-        Batch, CommitGroup, ProducerCommit, SeriesRange, Store,
+        Batch, BucketRange, CommitGroup, Cut, Level, ProducerCommit, Refresh, SeriesRange, Store,
         embedded::{EmbeddedConfig, EmbeddedStore, pack_block, unpack_block},
     },
 };
@@ -80,7 +87,7 @@ fn blocks(criterion: &mut Criterion) {
 /// A store with series, and groups to commit into it.
 struct Bed {
     runtime: Runtime,
-    store: EmbeddedStore,
+    store: Arc<EmbeddedStore>,
     series: Vec<SeriesId>,
     random: StdRng,
     time_us: Micros,
@@ -92,7 +99,7 @@ impl Bed {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let store = EmbeddedStore::open(EmbeddedConfig::new(dir.path())).unwrap();
+        let store = Arc::new(EmbeddedStore::open(EmbeddedConfig::new(dir.path())).unwrap());
         let key = |n: u32| SeriesKey {
             farm_id: (n / SERIES_EACH) as i32 + 1,
             device_uid: format!("collar-{}", n / 5),
@@ -107,11 +114,16 @@ impl Bed {
 
     /// Batches of every producer, `per_series` readings of each series, as they come: by time.
     fn group(&mut self, per_series: i64) -> Arc<CommitGroup> {
+        self.group_every(per_series, SECOND_US)
+    }
+
+    /// Likewise, so far apart.
+    fn group_every(&mut self, per_series: i64, step_us: Micros) -> Arc<CommitGroup> {
         let mut producers = Vec::new();
         for series in self.series.chunks(SERIES_EACH as usize) {
             let mut readings = Vec::with_capacity(series.len() * per_series as usize);
             for n in 0..per_series {
-                let time_us = self.time_us + n * SECOND_US;
+                let time_us = self.time_us + n * step_us;
                 readings.extend(series.iter().map(|&series| reading(&mut self.random, series, time_us)));
             }
             producers.push(ProducerCommit {
@@ -124,7 +136,7 @@ impl Bed {
                 quarantined: Vec::new(),
             });
         }
-        self.time_us += per_series * SECOND_US;
+        self.time_us += per_series * step_us;
         Arc::new(CommitGroup { producers })
     }
 }
@@ -141,7 +153,7 @@ fn commits(criterion: &mut Criterion) {
                 let mut spent = Duration::ZERO;
                 for _ in 0..times {
                     let readings = bed.group(per_series);
-                    let start = std::time::Instant::now();
+                    let start = Instant::now();
                     bed.runtime.block_on(bed.store.commit(readings)).unwrap();
                     spent += start.elapsed();
                 }
@@ -151,6 +163,85 @@ fn commits(criterion: &mut Criterion) {
         bed.runtime.block_on(bed.store.close());
     }
     group.finish();
+}
+
+/// Time runs as fast as it is committed: every reading is read back for its quarter of an hour, its hour, its day.
+fn commits_beside_refreshes(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("commit 60000 readings");
+    group.measurement_time(Duration::from_secs(15)).sample_size(20).throughput(Throughput::Elements(60_000));
+    for (name, late, refreshes) in
+        [("alone", false, false), ("beside refreshes", false, true), ("late", true, false)]
+    {
+        let mut bed = Bed::new();
+        let presents = Arc::new(AtomicI64::new(bed.time_us));
+        let (store, present) = (bed.store.clone(), presents.clone());
+        let close = async move |close_before_us| {
+            store.refresh(Refresh { close_before_us, span_us: None }).await.unwrap();
+        };
+        if late {
+            bed.runtime.block_on(close(i64::MAX / 2));
+        } else if refreshes {
+            bed.runtime.spawn(async move {
+                loop {
+                    close(present.load(Ordering::Relaxed) - 60 * SECOND_US).await;
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            });
+        }
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|times| {
+                let mut spent = Duration::ZERO;
+                for _ in 0..times {
+                    let readings = bed.group(20);
+                    let start = Instant::now();
+                    bed.runtime.block_on(bed.store.commit(readings)).unwrap();
+                    spent += start.elapsed();
+                    presents.store(bed.time_us, Ordering::Relaxed);
+                }
+                spent
+            });
+        });
+        bed.runtime.shutdown_background();
+    }
+    group.finish();
+}
+
+/// Thirty days of 3000 series, four readings an hour.
+fn rollups(criterion: &mut Criterion) {
+    let mut bed = Bed::new();
+    const DAYS: i64 = 30;
+    let start_us = NOON_US - NOON_US % (86_400 * SECOND_US);
+    bed.time_us = start_us;
+    for _ in 0..DAYS * 4 {
+        let group = bed.group_every(24, 900 * SECOND_US);
+        bed.runtime.block_on(bed.store.commit(group)).unwrap();
+    }
+    let refresh = Refresh { close_before_us: bed.time_us, span_us: None };
+    let start = Instant::now();
+    let done = bed.runtime.block_on(bed.store.refresh(refresh)).unwrap();
+    println!("{} buckets of {} readings took {:?}", done.buckets, DAYS * 96 * 3000, start.elapsed());
+
+    let mut group = criterion.benchmark_group("buckets");
+    let days_us = 86_400 * SECOND_US;
+    for (name, series, level, days) in [
+        ("30 days of a series", 1, Level::Day, 30),
+        ("30 days of 100 series in one line", 100, Level::Day, 30),
+        ("720 hours of a series", 1, Level::Hour, 30),
+        ("672 quarters of an hour of a series", 1, Level::QuarterHour, 7),
+    ] {
+        let cut = Cut::Level { level, start_us, end_us: start_us + days * days_us };
+        let series = bed.series.iter().take(series).map(|id| (*id, 0)).collect();
+        let range = BucketRange { series, tag: None, cut, percentiles: true };
+        let expected = days * days_us / level.width_us();
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let buckets = bed.runtime.block_on(bed.store.buckets(range.clone())).unwrap();
+                assert_eq!(buckets.len() as i64, expected);
+            });
+        });
+    }
+    group.finish();
+    bed.runtime.block_on(bed.store.close());
 }
 
 fn reads(criterion: &mut Criterion) {
@@ -187,5 +278,5 @@ fn reads(criterion: &mut Criterion) {
     bed.runtime.block_on(bed.store.close());
 }
 
-criterion_group!(benches, blocks, commits, reads);
+criterion_group!(benches, blocks, commits, commits_beside_refreshes, reads, rollups);
 criterion_main!(benches);

@@ -19,6 +19,7 @@ mod crash;
 mod days;
 mod directory;
 mod full;
+mod rollups;
 
 mod contract {
     crate::obeys_the_contract!(super::Embedded::new());

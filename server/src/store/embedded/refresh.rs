@@ -147,8 +147,7 @@ impl<'a> Refresh<'a> {
         let by_series: Vec<_> = marks.chunk_by(|a, b| a.series == b.series).collect();
         let mut rest = &by_series[..];
         while !rest.is_empty() {
-            let hours = if whole_day { 24 } else { rest[0].len() };
-            let count = self.at_once(hours).min(rest.len());
+            let count = self.at_once(24).min(rest.len());
             let group = &rest[..count];
             // Dropped days have no marks, and no chunk.
             if let Some(chunk) = view.chunk(day) {
@@ -304,13 +303,4 @@ fn near(numbers: impl Iterator<Item = u32>) -> Vec<RangeInclusive<u32>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn near_series_are_looked_at_together() {
-        let ranges = near([1, 2, 6, 11, 20, 21].into_iter());
-        assert_eq!(ranges, [1..=6, 11..=11, 20..=21]);
-        assert_eq!(near([].into_iter()), []);
-    }
-}
+mod tests;

@@ -18,7 +18,7 @@ use crate::{
 
 /// Values that are held at a time for the percentiles of days, at most: 32 MiB. More of a single series are looked
 /// at several times instead.
-pub(super) const MOST_HELD: usize = 4 << 20;
+pub(super) const MOST_HELD: usize = if cfg!(test) { 100 } else { 4 << 20 };
 
 /// Readings of some series in one hour.
 pub(super) struct InHour<'a> {

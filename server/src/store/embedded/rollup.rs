@@ -50,7 +50,7 @@ pub(super) fn decode(
 ) -> Result<(), Undecodable> {
     let mut input = Input(bytes);
     while !input.0.is_empty() {
-        let slot: u32 = input.number()?;
+        let slot: u16 = input.number()?;
         let start_us = day.saturating_mul(DAY_US).saturating_add(Micros::from(slot) * level.width_us());
         let (count, valid_count, error_count) = (input.varint()?, input.varint()?, input.varint()?);
         let flags = input.byte()?;

@@ -1,0 +1,173 @@
+use proptest::{collection::vec, prelude::*};
+use uuid::Uuid;
+
+use super::*;
+use crate::{
+    model::{Milking, Quality, Reading, SeriesKey, Totals},
+    store::{
+        Batch, Bucket, BucketRange, CommitGroup, Cut, ProducerCommit, Refresh as Asked, Store,
+        embedded::{EmbeddedConfig, EmbeddedStore, keys::Kind},
+    },
+};
+
+const DAY: i64 = 20_000;
+
+fn open(dir: &tempfile::TempDir) -> EmbeddedStore {
+    EmbeddedStore::open(EmbeddedConfig { min_free_bytes: 0, ..EmbeddedConfig::new(dir.path()) }).unwrap()
+}
+
+fn key(n: usize) -> SeriesKey {
+    SeriesKey {
+        farm_id: 1,
+        device_uid: format!("collar-{n}"),
+        device_type: "collar".into(),
+        metric_name: "activity".into(),
+        metric_unit: "1".into(),
+    }
+}
+
+fn reading(series: SeriesId, time_us: Micros, value: f64) -> Reading {
+    Reading {
+        series,
+        time_us,
+        value,
+        quality: Quality::Valid,
+        is_interpolated: false,
+        animal_id: Some(series.0 as i32),
+        zone_id: None,
+        battery_level: None,
+        signal_strength: None,
+        session_id: None,
+        metadata: None,
+    }
+}
+
+async fn commit(store: &EmbeddedStore, readings: Vec<Reading>, milkings: Vec<Milking>) {
+    let producer = ProducerCommit {
+        producer: Uuid::nil(),
+        guard: None,
+        committed_offset: 0,
+        totals: Totals::default(),
+        open: None,
+        batches: vec![Batch { offset: 1, readings, milkings }],
+        quarantined: Vec::new(),
+    };
+    store.commit(CommitGroup { producers: vec![producer] }.into()).await.unwrap();
+}
+
+/// Buckets of two days as they are answered, and as they are computed.
+async fn compare(store: &EmbeddedStore, series: &[SeriesId]) {
+    let (start_us, end_us) = (DAY * DAY_US, (DAY + 2) * DAY_US);
+    for level in Level::ALL {
+        let range = BucketRange {
+            series: series.iter().map(|id| (*id, id.0)).collect(),
+            tag: None,
+            cut: Cut::Level { level, start_us, end_us },
+            percentiles: true,
+        };
+        let answered = store.buckets(range).await.unwrap();
+        let engine = store.shared.engine().unwrap();
+        let view = engine.view();
+        let mut computed: Vec<(u32, Bucket)> = Vec::new();
+        for &id in series {
+            let see = |bucket| computed.push((id.0, bucket));
+            view.computed(level, id, None, (start_us, end_us), true, see).unwrap();
+        }
+        assert_eq!(answered, computed, "{level:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    /// In tests few values are held at a time, so that some series are computed alone, and in several passes.
+    #[test]
+    fn series_of_any_size_are_stored_and_mended(
+        sizes in vec(prop_oneof![3 => 0..12_i64, 1 => 0..300_i64], 1..60),
+        late in vec((any::<prop::sample::Index>(), 0..40 * HOUR_US, -1e3..1e3_f64), 0..60),
+    ) {
+        tokio::runtime::Runtime::new().unwrap().block_on(async {
+            let dir = tempfile::tempdir().unwrap();
+            let store = open(&dir);
+            let keys: Vec<_> = (0..sizes.len()).map(key).collect();
+            let series = store.resolve_series(&keys).await.unwrap();
+            let mut readings = Vec::new();
+            for (&id, &size) in series.iter().zip(&sizes) {
+                // Over a day and a half.
+                readings.extend((0..size).map(|n| {
+                    let time_us = DAY * DAY_US + n * 36 * HOUR_US / size;
+                    reading(id, time_us, ((n * 7919) % 1000) as f64 / 10.0)
+                }));
+            }
+            commit(&store, readings, Vec::new()).await;
+            let asked = Asked { close_before_us: DAY * DAY_US + 35 * HOUR_US, span_us: None };
+            store.refresh(asked).await.unwrap();
+            compare(&store, &series).await;
+            let late: Vec<_> = (late.iter())
+                .map(|(place, time_us, value)| reading(*place.get(&series), DAY * DAY_US + time_us, *value))
+                .collect();
+            commit(&store, late, Vec::new()).await;
+            compare(&store, &series).await;
+            let refreshed = store.refresh(asked).await.unwrap();
+            let view = store.shared.engine().unwrap();
+            assert_eq!(view.view().dirty_hours().unwrap(), 0, "{refreshed:?}");
+            compare(&store, &series).await;
+        });
+    }
+}
+
+/// Tags and counts by day are younger than readings and milkings.
+#[tokio::test]
+async fn a_directory_of_before_is_completed() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let series = store.resolve_series(&[key(1), key(2)]).await.unwrap();
+    let milking =
+        |day: i64| Milking { farm_id: 1, animal_id: 2, time_us: day * DAY_US, ..Milking::default() };
+    let readings = series.iter().map(|id| reading(*id, DAY * DAY_US, 1.0)).collect();
+    commit(&store, readings, vec![milking(DAY), milking(DAY), milking(DAY + 1)]).await;
+    let chunks = store.chunks().await.unwrap();
+    {
+        let engine = store.shared.engine().unwrap();
+        let mut batch = engine.batch(0);
+        batch.remove(engine.rows(), keys::COMPLETE);
+        for day in [DAY, DAY + 1] {
+            batch.remove(engine.rows(), keys::written(Kind::Milking, day));
+        }
+        for id in &series {
+            let chunk = &engine.chunks()[&DAY];
+            batch.remove(chunk, keys::tagged_series(Tag::Animal(id.0 as i32), *id));
+        }
+        super::super::engine::write(batch, true).unwrap();
+    }
+    store.close().await;
+    drop(store);
+    let format = dir.path().join("FORMAT");
+    std::fs::write(&format, "herdstream embedded store 1\n").unwrap();
+
+    let store = open(&dir);
+    assert_eq!(std::fs::read_to_string(&format).unwrap(), "herdstream embedded store 2\n");
+    let milkings = |chunks: &[crate::store::Chunk]| -> Vec<_> {
+        chunks.iter().filter(|chunk| chunk.table == "milking").cloned().collect()
+    };
+    assert_eq!(milkings(&store.chunks().await.unwrap()), milkings(&chunks));
+    let tagged = async |animal: u32, day: i64| {
+        let found = store.tagged_series(Tag::Animal(animal as i32), day * DAY_US, (day + 1) * DAY_US).await;
+        found.unwrap().into_iter().map(|(id, _)| id).collect::<Vec<_>>()
+    };
+    assert_eq!(tagged(1, DAY).await, series, "nobody knows better");
+    commit(&store, vec![reading(series[0], (DAY + 1) * DAY_US, 1.0)], Vec::new()).await;
+    assert_eq!(tagged(1, DAY + 1).await, series[..1]);
+    store.refresh(Asked { close_before_us: (DAY + 1) * DAY_US, span_us: None }).await.unwrap();
+    assert_eq!(tagged(1, DAY).await, series[..1]);
+    assert_eq!(tagged(2, DAY).await, series[1..]);
+    assert_eq!(tagged(3, DAY).await, []);
+    compare(&store, &series).await;
+}
+
+#[test]
+fn near_series_are_looked_at_together() {
+    let ranges = near([1, 2, 6, 11, 20, 21].into_iter());
+    assert_eq!(ranges, [1..=6, 11..=11, 20..=21]);
+    assert_eq!(near([].into_iter()), []);
+}
