@@ -31,7 +31,7 @@ CREATE TABLE iot.rollup_dirty (
     day       timestamptz NOT NULL GENERATED ALWAYS AS (date_bin('1 day', hour, '2000-01-03 00:00:00+00')) STORED,
     written   timestamptz NOT NULL DEFAULT now()
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000,
-        autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 10000);
+        autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 500);
 CREATE INDEX rollup_dirty_series_day_hour ON iot.rollup_dirty (series_id, day, hour);
 
 -- When a day into which something came late was last written, once its marks are gone.

@@ -155,7 +155,7 @@ fn session(config: &PostgresConfig, facts: &Facts) -> String {
     let PostgresConfig { statement_timeout, lock_timeout, .. } = config;
     format!(
         "SET synchronous_commit = on; SET timezone = 'UTC'; SET statement_timeout = {}; SET lock_timeout = {}; \
-         SET idle_in_transaction_session_timeout = {}; SET tcp_user_timeout = 20000{}",
+         SET idle_in_transaction_session_timeout = {}; SET tcp_user_timeout = 20000; SET jit = off{}",
         statement_timeout.as_millis(),
         lock_timeout.as_millis(),
         2 * statement_timeout.as_millis(),

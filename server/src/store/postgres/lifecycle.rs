@@ -86,7 +86,9 @@ pub(super) async fn refresh(
         }
         Ok(done)
     };
-    turn.run(work).await.map_err(unavailable)
+    let done = turn.run(work).await;
+    turn.end().await;
+    done.map_err(unavailable)
 }
 
 /// Moves the watermark. Where a long transaction is in the way it stays, and the next refresh tries again.

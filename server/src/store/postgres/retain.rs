@@ -67,6 +67,16 @@ pub(super) async fn carry_out(
     parts: &mut [Dropped],
 ) -> Result<(), StoreError> {
     let mut turn = Turn::wait(pool).await?;
+    let done = carry_out_all(&mut turn, retention, parts).await;
+    turn.end().await;
+    done.map_err(unavailable)
+}
+
+async fn carry_out_all(
+    turn: &mut Turn,
+    retention: &Retention,
+    parts: &mut [Dropped],
+) -> Result<(), sqlx::Error> {
     for part in parts.iter_mut().filter(|part| part.kept_because.is_empty()) {
         let quiet_since = time::at(retention.quiet_since_us);
         let dropped = turn.run(async |connection| carry_out_one(connection, part, quiet_since).await).await;
@@ -79,7 +89,7 @@ pub(super) async fn carry_out(
             Err(error) if is_not_ready(&error) => {
                 part.kept_because = "something came into it just now: the next run tries again".into();
             }
-            Err(error) => return Err(unavailable(error)),
+            Err(error) => return Err(error),
         }
     }
     Ok(())

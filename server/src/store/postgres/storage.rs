@@ -1,6 +1,6 @@
 //! Chunks and their compression.
 
-use sqlx::{PgPool, Row as _, postgres::PgRow};
+use sqlx::{PgConnection, PgPool, Row as _, postgres::PgRow};
 
 use super::{error::unavailable, reading::Reader, time, turn::Turn};
 use crate::{
@@ -14,18 +14,22 @@ pub(super) async fn chunks(reader: &mut Reader) -> Result<Vec<Chunk>, StoreError
     rows.iter().map(chunk).collect::<Result<_, _>>().map_err(unavailable)
 }
 
-/// Compresses chunks; one that is in use for long stays as it is.
+/// Compresses chunks, one after the other.
 pub(super) async fn compress(pool: &PgPool, chunks: &[Chunk]) -> Result<(), StoreError> {
     if chunks.is_empty() {
         return Ok(());
     }
     let mut turn = Turn::wait(pool).await?;
-    for chunk in chunks {
-        let query = sqlx::query(sql!("timescale/compress_chunk")).bind(chunk.name.clone());
-        let compressed = turn.run(async |connection| query.execute(connection).await).await;
-        compressed.map_err(unavailable)?;
-    }
-    Ok(())
+    let work = async |connection: &mut PgConnection| {
+        for chunk in chunks {
+            let query = sqlx::query(sql!("timescale/compress_chunk")).bind(chunk.name.clone());
+            query.execute(&mut *connection).await?;
+        }
+        Ok(())
+    };
+    let done = turn.run(work).await;
+    turn.end().await;
+    done.map_err(unavailable)
 }
 
 /// Whether it ends by `before_us` and is not compressed.

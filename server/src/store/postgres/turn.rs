@@ -64,6 +64,15 @@ impl Turn {
         done
     }
 
+    /// Gives the turn to others at once, not only when the connection is closed.
+    pub(super) async fn end(mut self) {
+        let ended =
+            self.run(async |connection| sqlx::query(sql!("end_turn")).execute(connection).await).await;
+        if let Err(error) = ended {
+            tracing::debug!(%error, "the turn ends with its connection");
+        }
+    }
+
     fn connection(&mut self) -> &mut PgConnection {
         self.connection.as_mut().expect("only dropping takes it")
     }
