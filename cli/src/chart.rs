@@ -1,5 +1,7 @@
 //! A line of values drawn with Braille patterns: two by four dots in a character.
 
+use std::fmt::Write as _;
+
 use crate::{
     output::short,
     times::{self, Micros},
@@ -51,11 +53,12 @@ pub(crate) fn draw(title: &str, points: &[(Micros, f64)], width: usize) -> Strin
         };
         let drawn: String =
             line.iter().map(|&dots| char::from_u32(0x2800 + u32::from(dots)).unwrap_or(' ')).collect();
-        text.push_str(&format!("{label:>margin$} ┤{drawn}\n"));
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{label:>margin$} ┤{drawn}");
     }
     let (from, to) = (times::show(first), times::show(last));
     let gap = columns.saturating_sub(from.len() + to.len()).max(1);
-    text.push_str(&format!("{:margin$}  {from}{}{to}\n", "", " ".repeat(gap)));
+    let _ = writeln!(text, "{:margin$}  {from}{}{to}", "", " ".repeat(gap));
     text
 }
 

@@ -34,7 +34,7 @@ pub(crate) struct AdminArgs {
 /// Who asks, and how long they wait.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CallerArgs {
-    /// File that holds the bearer token; without it HERDSTREAM_TOKEN is looked at
+    /// File that holds the bearer token; without it the variable `HERDSTREAM_TOKEN` is looked at
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Time that a call may take

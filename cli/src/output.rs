@@ -109,7 +109,7 @@ impl Rows {
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_header(self.columns.iter().map(|name| name.to_uppercase()));
         for row in &self.rows {
-            table.add_row(row.iter().map(|cell| cell.text()));
+            table.add_row(row.iter().map(Cell::text));
         }
         for (at, column) in table.column_iter_mut().enumerate() {
             column.set_padding((0, 2));

@@ -121,7 +121,7 @@ fn played(lines: &[String], run: impl Fn(&str) -> String) -> Vec<String> {
             shown.push(lines[at].clone());
             command = format!("{}\n{}", command.trim_end_matches('\\'), lines[at]);
         }
-        shown.extend(run(&command.replace("\n", " ")).lines().map(|line| line.trim_end().to_owned()));
+        shown.extend(run(&command.replace('\n', " ")).lines().map(|line| line.trim_end().to_owned()));
         at += 1;
     }
     shown

@@ -161,7 +161,7 @@ async fn ask_one(client: &QueryClient, dairy: &Dairy, kind: Kind) -> Result<()> 
         }
         Kind::LastHour => drop(client.query_range(of_device(range(HOUR_US, v1::Resolution::Raw))).await?),
         Kind::HourlyWeek => {
-            drop(client.query_range(of_device(range(7 * DAY_US, v1::Resolution::Hour))).await?)
+            drop(client.query_range(of_device(range(7 * DAY_US, v1::Resolution::Hour))).await?);
         }
         Kind::Daily90 => drop(client.query_range(of_device(range(90 * DAY_US, v1::Resolution::Day))).await?),
         Kind::FarmHourlyDay => {

@@ -206,10 +206,12 @@ fn commits_beside_refreshes(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Thirty days of 3000 series, four readings an hour.
+/// Days of 3000 series, four readings an hour.
+const DAYS: i64 = 30;
+
+/// Time that their rollups take.
 fn rollups(criterion: &mut Criterion) {
     let mut bed = Bed::new();
-    const DAYS: i64 = 30;
     let start_us = NOON_US - NOON_US % (86_400 * SECOND_US);
     bed.time_us = start_us;
     for _ in 0..DAYS * 4 {

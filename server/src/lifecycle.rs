@@ -118,7 +118,7 @@ impl Keeper {
                 Ok(_) => self.observe().await,
                 Err(error) => Err(error),
             };
-            failing = report("aggregates were not refreshed", done, failing);
+            failing = report("aggregates were not refreshed", &done, failing);
         }
     }
 
@@ -128,7 +128,7 @@ impl Keeper {
         let mut failing = false;
         loop {
             ticks.tick().await;
-            failing = report("retention did not run", self.retain(false).await.as_ref().map(drop), failing);
+            failing = report("retention did not run", &self.retain(false).await.as_ref().map(drop), failing);
         }
     }
 
@@ -161,8 +161,8 @@ fn micros(duration: Duration) -> Micros {
 }
 
 /// Logs the first of several failures in a row, and the end of them.
-fn report(what: &'static str, done: Result<(), impl std::fmt::Display>, failing: bool) -> bool {
-    match &done {
+fn report(what: &'static str, done: &Result<(), impl std::fmt::Display>, failing: bool) -> bool {
+    match done {
         Err(error) if !failing => tracing::warn!(%error, "{what}; it is tried again"),
         Err(error) => tracing::debug!(%error, "{what}"),
         Ok(()) if failing => tracing::info!("works again after: {what}"),

@@ -126,7 +126,9 @@ async fn of_series(
         (range.start_us, range.end_us, range.skip) = (from_us, until_us, 0);
         loop {
             let found = store.range(range).await?;
-            found.iter().for_each(|reading| add(Bucket::of_one(reading)));
+            for reading in &found {
+                add(Bucket::of_one(reading));
+            }
             range.skip += found.len();
             if found.len() < range.limit {
                 break;

@@ -97,7 +97,7 @@ impl Bucket {
         (self.count > 1).then(|| (self.squares / (self.count - 1) as f64).sqrt())
     }
 
-    /// Takes in the readings of another bucket (Chan, Golub and LeVeque 1979). Percentiles do not merge.
+    /// Takes in the readings of another bucket (Chan, Golub and `LeVeque` 1979). Percentiles do not merge.
     pub fn merge(&mut self, other: &Self) {
         let (ours, theirs) = (self.count as f64, other.count as f64);
         let distance = other.avg() - self.avg();

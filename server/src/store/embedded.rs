@@ -243,6 +243,10 @@ impl fmt::Debug for EmbeddedStore {
     }
 }
 
+#[allow(
+    clippy::redundant_closure_for_method_calls,
+    reason = "a method of one lifetime is not a closure over all"
+)]
 #[async_trait]
 impl Store for EmbeddedStore {
     async fn resolve_series(&self, keys: &[SeriesKey]) -> Result<Vec<SeriesId>, StoreError> {

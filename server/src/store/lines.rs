@@ -28,10 +28,9 @@ impl Lines {
     /// By line, then time.
     pub(in crate::store) fn finish(self) -> Vec<(u32, Bucket)> {
         let spans = matches!(self.cut, Cut::Spans(_));
-        let told = |((line, _), bucket): (_, Bucket)| match spans {
-            // A span of a single quarter of an hour must not tell what others cannot.
-            true => (line, Bucket { median: None, p95: None, ..bucket }),
-            false => (line, bucket),
+        // A span of a single quarter of an hour must not tell what others cannot.
+        let told = |((line, _), bucket): (_, Bucket)| {
+            (line, if spans { Bucket { median: None, p95: None, ..bucket } } else { bucket })
         };
         self.buckets.into_iter().map(told).collect()
     }

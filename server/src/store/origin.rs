@@ -5,16 +5,6 @@ use crate::{
     store::{Batch, ProducerCommit},
 };
 
-/// The position at which the `place`-th sound row of a batch arrived: those refused before it stand between.
-pub(in crate::store) fn arrived_at(
-    commit: &ProducerCommit,
-    batch: &Batch,
-    kind: RejectionKind,
-    place: u32,
-) -> u32 {
-    Refusal::new(commit, batch, kind).arrived_at(place)
-}
-
 /// Refuses rows of one kind of a batch, in the order in which they arrived.
 pub(in crate::store) struct Refusal<'a> {
     batch: &'a Batch,

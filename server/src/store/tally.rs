@@ -222,8 +222,10 @@ mod tests {
             prop_assert_eq!(bucket.count, values.len() as u64);
             prop_assert!((bucket.avg() - mean).abs() <= 1e-9 * mean.abs().max(1.0));
             prop_assert!((bucket.squares - squares).abs() <= 1e-9 * squares.max(1.0));
-            prop_assert_eq!(bucket.min, values.iter().copied().fold(f64::INFINITY, f64::min));
-            prop_assert_eq!(bucket.max, values.iter().copied().fold(f64::NEG_INFINITY, f64::max));
+            let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+            prop_assert_eq!(bucket.min.to_bits(), least.to_bits());
+            let greatest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            prop_assert_eq!(bucket.max.to_bits(), greatest.to_bits());
             let mut sorted = values.clone();
             sorted.sort_unstable_by(f64::total_cmp);
             let percentile = |fraction: f64| {

@@ -24,7 +24,8 @@ pub(super) async fn within<T>(
     answer: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
     // A little less than asked for: the transport gives up at the same time, without a reason.
-    let patience = asked(metadata).map_or(longest, |asked| (asked - asked.min(MARGIN) / 2).min(longest));
+    let patience =
+        asked(metadata).map_or(longest, |asked| asked.saturating_sub(asked.min(MARGIN) / 2).min(longest));
     let call = Call { deadline: Some(Instant::now() + patience), steps };
     match tokio::time::timeout(patience, call.run(answer)).await {
         Ok(answer) => answer,

@@ -274,7 +274,7 @@ pub(super) async fn milk_days(
         page_token: request.page_token,
     };
     let page = query::milk_days(store, query).await?;
-    let days = page.items.into_iter().map(|day| to_milk_day(farm_id, day)).collect();
+    let days = page.items.into_iter().map(|day| to_milk_day(farm_id, &day)).collect();
     Ok(v1::GetMilkProductionDailyResponse { days, next_page_token: page.next_token })
 }
 

@@ -124,6 +124,9 @@ fn days(zone: &str) -> Vec<i64> {
     (-2..8).map(|day| START + day * DAY - offset(day)).collect()
 }
 
+/// Which readings a question is about.
+type Keep = fn(&Measured) -> bool;
+
 /// Buckets by farm and start, computed plainly: count, sum, least, greatest.
 fn plain(
     readings: &[Measured],
@@ -167,7 +170,6 @@ fn whatever_is_asked_the_answer_is_a_plain_computation() {
             };
             let of_animal = v1::QueryRangeRequest { device_uid: String::new(), animal_id: 7, ..asked.clone() };
             let of_farm = v1::QueryRangeRequest { device_uid: String::new(), farm_id: 2, ..asked.clone() };
-            type Keep = fn(&Measured) -> bool;
             let scopes: [(v1::QueryRangeRequest, Keep); 3] = [
                 (asked, |measured| (measured.farm, measured.device) == (1, 0)),
                 (of_animal, |measured| measured.animal == Some(7)),
@@ -374,6 +376,7 @@ async fn a_deadline_that_has_passed_ends_a_question() {
     server.stop().await;
 }
 
+#[expect(clippy::too_many_lines, reason = "one server for many small questions")]
 #[tokio::test(flavor = "multi_thread")]
 async fn days_of_farms_animals_and_milk_are_told() {
     let server = TestServer::start().await;
@@ -467,7 +470,7 @@ async fn days_of_farms_animals_and_milk_are_told() {
         (metrics.len(), statistics.count, statistics.min, statistics.max),
         (1, 47, Some(0.25), Some(11.75))
     );
-    assert_eq!(metrics[0].latest.as_ref().unwrap().value, 11.75);
+    assert_eq!(metrics[0].latest.as_ref().unwrap().time_us, START + 47 * HOUR);
     let too_long = v1::GetAnimalMetricsRequest { end_us: START + 93 * DAY, ..asked };
     assert_reason(&client.get_animal_metrics(too_long).await.unwrap_err(), Reason::BadRequest);
 

@@ -23,7 +23,9 @@ impl Engine {
             if view.get(keys::dropped(Kind::Milking, day))?.is_some() {
                 view.each_milking_page(day, |page| {
                     let mut batch = self.batch(page.len());
-                    page.iter().for_each(|(key, _)| batch.remove(self.rows(), key.clone()));
+                    for (key, _) in page {
+                        batch.remove(self.rows(), key.clone());
+                    }
                     engine::write(batch, false)
                 })?;
                 let mut batch = self.batch(1);

@@ -221,7 +221,7 @@ impl<'a> Refresh<'a> {
                 // Of a whole day, every bucket is known anew.
                 if let Some(row) = if whole_day { None } else { self.keeping.engine.rollup(&key)? } {
                     let old = rollup::decode(level, day, &row, |bucket| {
-                        buckets.extend([(bucket.start_us, bucket)])
+                        buckets.extend([(bucket.start_us, bucket)]);
                     });
                     old.map_err(undecodable)?;
                 }

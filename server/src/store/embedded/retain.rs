@@ -57,7 +57,7 @@ impl Run<'_> {
             } else {
                 self.written_lately(written)
             };
-            let bytes = view.chunk(day).map_or(0, |chunk| chunk.disk_space());
+            let bytes = view.chunk(day).map_or(0, fjall::Keyspace::disk_space);
             let mut part = of_day("reading", day, (view.count_of_day(day)?, bytes), kept_because);
             if self.goes(&part) {
                 self.drop_day(OldDay { kind: Kind::Reading, day, commit: written.commit }, &mut part)?;
@@ -86,7 +86,9 @@ impl Run<'_> {
                     // The next start finishes what a crash interrupts.
                     view.each_milking_page(day, |page| {
                         let mut changes = Changes::default();
-                        page.iter().for_each(|(key, _)| changes.drop_row(key.to_vec()));
+                        for (key, _) in page {
+                            changes.drop_row(key.to_vec());
+                        }
                         self.keeping.apply(changes)
                     })?;
                     let mut changes = Changes::default();

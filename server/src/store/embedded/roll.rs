@@ -108,7 +108,9 @@ impl View<'_> {
                 }
                 let asked = InHour { chunk, hour, series: series.0..=series.0, span_us, tag };
                 self.readings(&asked, |_, part| {
-                    open.iter_mut().for_each(|tally| add(tally, level, part));
+                    for tally in &mut open {
+                        add(tally, level, part);
+                    }
                     Ok(true)
                 })?;
                 if level == Level::Day && hour != *hours.end() {
@@ -130,9 +132,10 @@ impl View<'_> {
         let mut held = 0;
         for (hour, ranges) in &plan.hours {
             let hour_us = hour.saturating_mul(HOUR_US);
-            let levels = match hour_us.saturating_add(HOUR_US) <= plan.end_us {
-                true => &[Level::QuarterHour, Level::Hour][..],
-                false => &[Level::QuarterHour],
+            let levels = if hour_us.saturating_add(HOUR_US) <= plan.end_us {
+                &[Level::QuarterHour, Level::Hour][..]
+            } else {
+                &[Level::QuarterHour]
             };
             let opened = |series| {
                 let of_level =
@@ -156,7 +159,9 @@ impl View<'_> {
                             close(done)?;
                         }
                         let (_, tallies) = open.get_or_insert_with(|| opened(series));
-                        tallies.iter_mut().for_each(|(level, tally)| add(tally, *level, part));
+                        for (level, tally) in tallies {
+                            add(tally, *level, part);
+                        }
                         if plan.whole_day {
                             let day = days
                                 .entry(series)

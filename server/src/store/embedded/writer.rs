@@ -153,13 +153,13 @@ impl Writer {
                 Ok(Command::Commit(group, reply)) => self.answer(reply, |writer| writer.commit(group)),
                 Ok(Command::Resolve(keys, reply)) => self.answer(reply, |writer| writer.resolve(keys)),
                 Ok(Command::CloseBefore(time, reply)) => {
-                    self.answer(reply, |writer| writer.close_before(time))
+                    self.answer(reply, |writer| writer.close_before(time));
                 }
                 Ok(Command::Change(of, changes, reply)) => {
-                    self.answer(reply, |writer| writer.change(&of, *changes))
+                    self.answer(reply, |writer| writer.change(&of, *changes));
                 }
                 Ok(Command::DropDay(of, day, reply)) => {
-                    self.answer(reply, |writer| writer.drop_day(&of, day))
+                    self.answer(reply, |writer| writer.drop_day(&of, day));
                 }
                 Ok(Command::Close(reply)) => break Some(reply),
                 Err(RecvTimeoutError::Disconnected) => break None,

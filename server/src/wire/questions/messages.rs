@@ -62,7 +62,7 @@ pub(super) fn to_farm_day(day: FarmDay) -> v1::FarmDay {
     }
 }
 
-pub(super) fn to_milk_day(farm_id: i32, day: MilkDay) -> v1::MilkDay {
+pub(super) fn to_milk_day(farm_id: i32, day: &MilkDay) -> v1::MilkDay {
     let MilkDay { date, milk } = day;
     v1::MilkDay {
         date: date.to_string(),

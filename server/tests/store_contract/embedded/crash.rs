@@ -311,7 +311,7 @@ async fn check_aggregates(
             let (min, max) = (values[0], values[values.len() - 1]);
             let told = (bucket.count, bucket.sum, bucket.min, bucket.max);
             assert_eq!(told, (values.len() as u64, sum, min, max), "{level:?} {bucket:?}");
-            let middle = (values[(values.len() - 1) / 2] + values[values.len() / 2]) / 2.0;
+            let middle = f64::midpoint(values[(values.len() - 1) / 2], values[values.len() / 2]);
             assert_eq!(
                 bucket.median,
                 (level != Level::QuarterHour).then_some(middle),
