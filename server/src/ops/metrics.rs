@@ -10,11 +10,13 @@ use crate::model::RejectionCode;
 
 mod meters;
 mod process;
+mod recorder;
 
 use meters::TABLES;
 pub use meters::{Answer, Rpc};
-pub(super) use meters::{METERS, REJECTIONS, Total};
+pub(super) use meters::{METERS, REJECTIONS};
 pub(super) use process::resident_bytes;
+pub(super) use recorder::Total;
 
 /// Media type of [`render`]'s text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

@@ -1,16 +1,11 @@
 //! Every metric: name, kind, unit, help and labels.
 
-use std::{
-    fmt,
-    sync::{
-        LazyLock,
-        atomic::{AtomicI64, AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::sync::LazyLock;
 
-use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, Unit};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use metrics::{Gauge, Histogram, Label, Unit};
+use metrics_exporter_prometheus::PrometheusHandle;
+
+use super::recorder::{Gauged, Maker, Timed, Total};
 
 /// A call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,7 +156,12 @@ pub(in super::super) struct Meters {
 impl Meters {
     #[expect(clippy::too_many_lines, reason = "a list of all there are")]
     fn new() -> Self {
-        let make = Maker::new();
+        let make = Maker::new(&[
+            (COMMIT_SECONDS, &SECONDS),
+            (CALL_SECONDS, &SECONDS),
+            (REFRESH_SECONDS, &LONG_SECONDS),
+            (COMMIT_READINGS, &ROWS),
+        ]);
         let readings = "Readings and milkings";
         let quarantined = make.counters(
             ("herdstream_readings_quarantined_total", Unit::Count),
@@ -280,154 +280,7 @@ impl Meters {
                 "File descriptors open.",
                 Vec::new(),
             ),
-            handle: make.0.handle(),
+            handle: make.handle(),
         }
-    }
-}
-
-/// A counter that can also be read.
-pub(in super::super) struct Total {
-    shown: Counter,
-    value: AtomicU64,
-}
-
-impl Total {
-    pub(super) fn add(&self, count: u64) {
-        self.shown.increment(count);
-        self.value.fetch_add(count, Ordering::Relaxed);
-    }
-
-    pub(in super::super) fn get(&self) -> u64 {
-        self.value.load(Ordering::Relaxed)
-    }
-}
-
-/// A whole number that goes up and down and can also be read.
-pub(in super::super) struct Gauged {
-    shown: Gauge,
-    value: AtomicI64,
-}
-
-impl Gauged {
-    pub(super) fn set(&self, value: i64) {
-        self.shown.set(value as f64);
-        self.value.store(value, Ordering::Relaxed);
-    }
-
-    pub(super) fn change(&self, by: i64) {
-        self.shown.increment(by as f64);
-        self.value.fetch_add(by, Ordering::Relaxed);
-    }
-
-    pub(in super::super) fn get(&self) -> i64 {
-        self.value.load(Ordering::Relaxed)
-    }
-}
-
-/// A histogram of durations whose number and sum can also be read.
-pub(in super::super) struct Timed {
-    shown: Histogram,
-    count: AtomicU64,
-    micros: AtomicU64,
-}
-
-impl Timed {
-    fn new(shown: Histogram) -> Self {
-        Self { shown, count: AtomicU64::new(0), micros: AtomicU64::new(0) }
-    }
-
-    pub(super) fn record(&self, took: Duration) {
-        self.shown.record(took);
-        self.count.fetch_add(1, Ordering::Relaxed);
-        self.micros.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
-
-    /// Number and sum, in microseconds.
-    pub(in super::super) fn get(&self) -> (u64, u64) {
-        (self.count.load(Ordering::Relaxed), self.micros.load(Ordering::Relaxed))
-    }
-}
-
-/// Registers metrics with a recorder of our own: no other crate's metrics get in, and a handle costs
-/// no look-up when it is used.
-struct Maker(PrometheusRecorder);
-
-/// A metric's name and unit.
-type Name = (&'static str, Unit);
-
-impl Maker {
-    fn new() -> Self {
-        let exact = |name: &str| Matcher::Full(name.to_owned());
-        let recorder = PrometheusBuilder::new()
-            .set_buckets_for_metric(exact(COMMIT_SECONDS), &SECONDS)
-            .and_then(|builder| builder.set_buckets_for_metric(exact(CALL_SECONDS), &SECONDS))
-            .and_then(|builder| builder.set_buckets_for_metric(exact(REFRESH_SECONDS), &LONG_SECONDS))
-            .and_then(|builder| builder.set_buckets_for_metric(exact(COMMIT_READINGS), &ROWS))
-            .expect("the lists of buckets are not empty")
-            .build_recorder();
-        Self(recorder)
-    }
-
-    fn counter(&self, name: &'static str, help: &str) -> Total {
-        self.0.describe_counter(name.into(), Some(Unit::Count), help.to_owned().into());
-        self.total(&Key::from_name(name))
-    }
-
-    fn counters<const N: usize>(
-        &self,
-        (name, unit): Name,
-        help: &'static str,
-        label: &'static str,
-        values: [&'static str; N],
-    ) -> [Total; N] {
-        self.0.describe_counter(name.into(), Some(unit), help.into());
-        values.map(|value| self.total(&Key::from_parts(name, vec![Label::new(label, value)])))
-    }
-
-    fn total(&self, key: &Key) -> Total {
-        Total { shown: self.0.register_counter(key, &HERE), value: AtomicU64::new(0) }
-    }
-
-    fn gauge(&self, name: Name, help: &'static str) -> Gauged {
-        Gauged { shown: self.gauge_with(name, help, Vec::new()), value: AtomicI64::new(0) }
-    }
-
-    fn gauge_with(&self, (name, unit): Name, help: &'static str, labels: Vec<Label>) -> Gauge {
-        self.0.describe_gauge(name.into(), Some(unit), help.into());
-        self.0.register_gauge(&Key::from_parts(name, labels), &HERE)
-    }
-
-    fn histogram(&self, name: Name, help: &'static str) -> Histogram {
-        self.describe_histogram(name, help)(Vec::new())
-    }
-
-    fn timed(&self, name: Name, help: &'static str) -> Timed {
-        Timed::new(self.histogram(name, help))
-    }
-
-    /// Describes a histogram; what is returned registers it for each set of labels.
-    fn describe_histogram(&self, (name, unit): Name, help: &'static str) -> impl Fn(Vec<Label>) -> Histogram {
-        self.0.describe_histogram(name.into(), Some(unit), help.into());
-        move |labels| self.0.register_histogram(&Key::from_parts(name, labels), &HERE)
-    }
-}
-
-const HERE: Metadata<'_> = Metadata::new("herdstream", Level::INFO, None);
-
-impl fmt::Debug for Total {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.get().fmt(f)
-    }
-}
-
-impl fmt::Debug for Gauged {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.get().fmt(f)
-    }
-}
-
-impl fmt::Debug for Timed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.get().fmt(f)
     }
 }
