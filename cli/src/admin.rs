@@ -85,7 +85,7 @@ pub(crate) struct With {
 impl With {
     async fn client(&self) -> Result<AdminClient> {
         let config = QueryConfig::new(&self.server.admin_endpoint).timeout(self.server.timeout);
-        reach(&self.server.admin_endpoint, AdminClient::connect(config).await)
+        reach(&self.server.admin_endpoint, "--admin-endpoint", AdminClient::connect(config).await)
     }
 
     fn print(&self, rows: Rows) -> Result<()> {

@@ -60,11 +60,13 @@ impl ServerArgs {
     }
 }
 
-/// Says how to get a server where none answers.
-pub(crate) fn reach<T>(endpoint: &str, connected: Result<T, herdstream_client::Error>) -> Result<T> {
+/// Says how to get a server where none answers; `flag` names another.
+pub(crate) fn reach<T>(
+    endpoint: &str,
+    flag: &str,
+    connected: Result<T, herdstream_client::Error>,
+) -> Result<T> {
     connected.with_context(|| {
-        format!(
-            "no server answers at {endpoint}: start one with `herdstream`, or name another with --endpoint"
-        )
+        format!("no server answers at {endpoint}: start one with `herdstream`, or name another with {flag}")
     })
 }

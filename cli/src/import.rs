@@ -27,7 +27,9 @@ battery_level, signal_strength, metadata. Files with yield_kg hold milkings: tim
 session_id, yield_kg and the others of milk_production_realtime.
 
 An import can be stopped and started again at any moment: what is stored is not stored twice, and a file that was
-imported is done at once. What was changed in a file makes it another file.
+imported is done at once. What was changed in a file makes it another file: therefore every row is read first, and a
+file with one that cannot be read is refused before anything of it is stored. With --skip-bad-rows such rows go to
+FILE.rejected.csv, which can be mended and imported by itself.
 
 Examples:
   herdstream import history.csv
@@ -97,7 +99,7 @@ pub(crate) async fn import(args: &Args) -> Result<ExitCode> {
         None
     } else {
         let connected = herdstream_client::WriteClient::connect(args.server.config()?).await;
-        Some(reach(&args.server.endpoint, connected)?)
+        Some(reach(&args.server.endpoint, "--endpoint", connected)?)
     };
     let mut refused = 0;
     for file in &args.files {

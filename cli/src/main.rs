@@ -10,7 +10,7 @@ mod query;
 mod serve;
 mod times;
 
-use std::{error::Error, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use herdstream_server::config::{Config, Flags};
@@ -110,15 +110,19 @@ fn main() -> ExitCode {
 
 /// An error and its causes in one line, each said once: some messages hold their cause already.
 fn sentence(error: &anyhow::Error) -> String {
-    let mut line = error.to_string();
-    let mut cause: Option<&(dyn Error + 'static)> = error.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if !line.contains(&text) {
+    let mut line = String::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        if line.is_empty() {
+            line = text;
+        } else if !line.contains(&text) {
             line.push_str(": ");
             line.push_str(&text);
         }
-        cause = error.source();
+        // Its cause is the same once more in the words of the transport.
+        if matches!(cause.downcast_ref(), Some(herdstream_client::Error::Refused { .. })) {
+            break;
+        }
     }
     line
 }

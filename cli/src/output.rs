@@ -233,9 +233,9 @@ mod tests {
     fn a_table_lines_numbers_up_and_leaves_out_what_nobody_tells() {
         let table = rows().table().to_string();
         let lines: Vec<&str> = table.lines().map(str::trim_end).collect();
-        assert_eq!(lines[0], "DEVICE               VALUE");
-        assert_eq!(lines[1], "collar \"17\", left     38.6");
-        assert_eq!(lines[2], "tank                     4");
+        assert_eq!(lines[0], "DEVICE             VALUE");
+        assert_eq!(lines[1], "collar \"17\", left   38.6");
+        assert_eq!(lines[2], "tank                   4");
     }
 
     #[test]

@@ -184,7 +184,7 @@ impl Days {
 
 impl With {
     pub(crate) async fn client(&self) -> Result<QueryClient> {
-        reach(&self.server.endpoint, QueryClient::connect(self.server.config()?).await)
+        reach(&self.server.endpoint, "--endpoint", QueryClient::connect(self.server.config()?).await)
     }
 }
 

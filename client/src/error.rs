@@ -37,7 +37,7 @@ pub enum Error {
         timeout: Duration,
     },
     /// The server, or something before it, refused.
-    #[error("refused with {}: {}", .status.code(), .status.message())]
+    #[error("refused with {:?}: {}", .status.code(), .status.message())]
     Refused {
         /// The reason, if a Herdstream server gave it.
         reason: Option<Reason>,

@@ -132,6 +132,11 @@ impl Columns {
         Ok(Self { kind, fields, unread })
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.fields.len()
+    }
+
     /// The field of a column.
     pub(super) fn field(&self, column: usize) -> Option<&str> {
         self.fields.get(column)?.as_deref()

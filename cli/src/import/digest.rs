@@ -20,6 +20,9 @@ pub(super) fn producer(file: &Path, reading: &Reading) -> Result<Uuid> {
         }
         hasher.update(&piece[..len]);
     }
+    // Not whether bad rows are skipped: an import that stopped at one goes on with the flag, and up to there its blocks
+    // are the same.
+    let reading = Reading { skip_bad_rows: false, ..reading.clone() };
     // The way a file is cut into blocks belongs to it, too.
     hasher.update(format!("{reading:?} {} {}", super::run::BLOCK_ROWS, super::run::BLOCK_BYTES).as_bytes());
     Ok(Uuid::new_v8(hasher.digest128().to_be_bytes()))

@@ -22,6 +22,10 @@ pub(crate) enum Unit {
 pub(super) fn micros(value: &Value, zone: Option<Tz>, unit: Option<Unit>) -> Result<i64, String> {
     match value {
         Value::Time(time_us) => Ok(*time_us),
+        Value::LocalTime(local_us) => match DateTime::from_timestamp_micros(*local_us) {
+            Some(time) => of_local(time.naive_utc(), zone),
+            None => Err(format!("{local_us} is beyond all times")),
+        },
         Value::Integer(number) => of_number(*number, unit),
         Value::Real(seconds) if seconds.is_finite() && unit.is_none_or(|unit| unit == Unit::S) => {
             Ok((seconds * 1e6).round() as i64)
@@ -63,18 +67,21 @@ fn of_text(text: &str, zone: Option<Tz>) -> Result<i64, String> {
     }
     for format in ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M"] {
         if let Ok(time) = NaiveDateTime::parse_from_str(text, format) {
-            let Some(zone) = zone else {
-                return Err(format!(
-                    "{text:?} does not say in which zone: give one with --time-zone, as in UTC"
-                ));
-            };
-            let local = zone.from_local_datetime(&time).earliest();
-            return local
-                .map(|time| time.timestamp_micros())
-                .ok_or_else(|| format!("{text:?} does not exist in {zone}, where the clock jumped over it"));
+            return of_local(time, zone);
         }
     }
     Err(format!("{text:?} is no time such as 2026-11-24T05:00:00Z"))
+}
+
+/// A time of a clock on the wall; the first of two, where the clock was set back.
+fn of_local(time: NaiveDateTime, zone: Option<Tz>) -> Result<i64, String> {
+    let Some(zone) = zone else {
+        return Err(format!("{time} does not say in which zone: give one with --time-zone, as in UTC"));
+    };
+    let local = zone.from_local_datetime(&time).earliest();
+    local
+        .map(|time| time.timestamp_micros())
+        .ok_or_else(|| format!("{time} does not exist in {zone}, where the clock jumped over it"))
 }
 
 #[cfg(test)]
@@ -100,6 +107,7 @@ mod tests {
         ] {
             assert_eq!(micros(&Value::Text(text.to_owned()), berlin, None), Ok(wanted), "{text}");
         }
+        assert_eq!(micros(&Value::LocalTime(wanted + 3_600_000_000), berlin, None), Ok(wanted));
         assert_eq!(micros(&Value::Integer(1_795_500_000), None, Some(Unit::Ms)), Ok(1_795_500_000_000));
         assert_eq!(micros(&Value::Real(1_795_500_000.25), None, None), Ok(wanted + 250_000));
     }
@@ -109,6 +117,7 @@ mod tests {
         let text = |text: &str| Value::Text(text.to_owned());
         let refused = |value: Value, zone| micros(&value, zone, None).unwrap_err();
         assert!(refused(text("2026-11-24 07:00:00"), None).contains("--time-zone"));
+        assert!(refused(Value::LocalTime(0), None).contains("--time-zone"));
         assert!(refused(text("2026-03-29 02:30:00"), Some(chrono_tz::Europe::Berlin)).contains("jumped"));
         assert!(refused(text("24.11.2026"), None).contains("no time"));
         assert!(refused(Value::Flag(true), None).contains("no time"));

@@ -4,8 +4,10 @@ use std::fs::File;
 
 use anyhow::Result;
 use parquet::{
+    basic::{LogicalType, TimeUnit},
     file::reader::{FileReader as _, SerializedFileReader},
     record::{Field, reader::RowIter},
+    schema::types::Type,
 };
 
 use super::source::{Record, Value};
@@ -13,6 +15,8 @@ use super::source::{Record, Value};
 /// Rows of a Parquet file, in order.
 pub(super) struct ParquetRows {
     header: Vec<String>,
+    /// Units of the columns that hold times without a zone.
+    local: Vec<Option<TimeUnit>>,
     count: u64,
     rows: RowIter<'static>,
     place: u64,
@@ -25,7 +29,8 @@ impl ParquetRows {
         let count = u64::try_from(metadata.num_rows()).unwrap_or(0);
         let schema = metadata.schema_descr().root_schema();
         let header = schema.get_fields().iter().map(|field| field.name().to_owned()).collect();
-        Ok(Self { header, count, rows: RowIter::from_file_into(Box::new(reader)), place: 0 })
+        let local = schema.get_fields().iter().map(|field| local_unit(field)).collect();
+        Ok(Self { header, local, count, rows: RowIter::from_file_into(Box::new(reader)), place: 0 })
     }
 
     pub(super) fn header(&self) -> &[String] {
@@ -46,14 +51,32 @@ impl Iterator for ParquetRows {
         let place = self.place;
         let record = row.map(|row| Record {
             place,
-            values: row.get_column_iter().map(|(_, field)| value(field)).collect(),
+            values: row
+                .get_column_iter()
+                .zip(&self.local)
+                .map(|((_, field), local)| value(field, *local))
+                .collect(),
         });
         Some(record.map_err(Into::into))
     }
 }
 
-fn value(field: &Field) -> Value {
+/// The unit of a column of times that say to be of no zone: what a program writes that knows none.
+fn local_unit(field: &Type) -> Option<TimeUnit> {
+    match field.get_basic_info().logical_type_ref() {
+        Some(LogicalType::Timestamp(time)) if !time.is_adjusted_to_u_t_c => Some(time.unit),
+        _ => None,
+    }
+}
+
+fn value(field: &Field, local: Option<TimeUnit>) -> Value {
+    let time = |micros: i64| if local.is_some() { Value::LocalTime(micros) } else { Value::Time(micros) };
     match field {
+        Field::Long(number) if local.is_some() => time(match local {
+            Some(TimeUnit::MILLIS) => number.saturating_mul(1000),
+            Some(TimeUnit::NANOS) => number.div_euclid(1000),
+            _ => *number,
+        }),
         Field::Null => Value::Null,
         Field::Bool(flag) => Value::Flag(*flag),
         Field::Byte(number) => Value::Integer((*number).into()),
@@ -70,8 +93,8 @@ fn value(field: &Field) -> Value {
         Field::Double(value) => Value::Real(*value),
         Field::Str(text) => Value::Text(text.clone()),
         Field::Bytes(bytes) => Value::Text(String::from_utf8_lossy(bytes.data()).into_owned()),
-        Field::TimestampMillis(millis) => Value::Time(millis.saturating_mul(1000)),
-        Field::TimestampMicros(micros) => Value::Time(*micros),
+        Field::TimestampMillis(millis) => time(millis.saturating_mul(1000)),
+        Field::TimestampMicros(micros) => time(*micros),
         other => Value::Text(other.to_string()),
     }
 }

@@ -23,6 +23,9 @@ impl Row {
     ///
     /// What is wrong with which column.
     pub(super) fn of(record: &Record, columns: &Columns, how: &Reading) -> Result<Self, String> {
+        if record.values.len() != columns.count() {
+            return Err(format!("it has {} fields, and the header {}", record.values.len(), columns.count()));
+        }
         match columns.kind {
             Kind::Readings => reading(record, columns, how),
             Kind::Milkings => milking(record, columns, how).map(|milking| Self::Milking(Box::new(milking))),
@@ -36,15 +39,21 @@ impl Row {
         }
     }
 
-    /// Encoded bytes, at most.
+    /// Encoded bytes, at most, with a series of its own.
     pub(super) fn bytes(&self) -> usize {
+        let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         let texts = match self {
-            Self::Reading(_, reading) => {
-                [&reading.session_id, &reading.metadata].map(|text| text.as_ref().map_or(0, String::len))
+            Self::Reading(key, reading) => {
+                let names = [&key.device_uid, &key.device_type, &key.metric_name, &key.metric_unit];
+                names.map(String::len).iter().sum::<usize>()
+                    + length(&reading.session_id)
+                    + length(&reading.metadata)
             }
-            Self::Milking(milking) => [milking.session_id.len(), 64],
+            Self::Milking(milking) => {
+                milking.session_id.len() + length(&milking.milking_type) + length(&milking.meter_status) + 80
+            }
         };
-        160 + texts.iter().sum::<usize>()
+        128 + texts
     }
 }
 

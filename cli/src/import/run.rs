@@ -61,6 +61,9 @@ pub(super) async fn import_file(args: &Args, client: Option<&WriteClient>, file:
         Some(client) => client.producer(producer.to_string()).await?.map_or(0, |row| row.committed_offset),
         None => 0,
     };
+    if client.is_some() && committed == 0 && !args.reading.skip_bad_rows {
+        check(file, &columns, args)?;
+    }
     let mut import = Import {
         args,
         client,
@@ -69,29 +72,51 @@ pub(super) async fn import_file(args: &Args, client: Option<&WriteClient>, file:
         offset: 0,
         block: Vec::new(),
         block_bytes: 0,
+        place_name: source.place_name,
         tally: Tally::default(),
         rejected: Rejected { path: rejected_path(file), header: source.header.clone(), writer: None },
         progress: Progress::new(&source, file),
     };
-    let mut failure = None;
     while let Some(record) = source.next() {
         let record = record.with_context(|| format!("cannot read {name}"))?;
         import.progress.at(source.position(), &import.tally);
         match Row::of(&record, &columns, &args.reading) {
-            Ok(row) => import.add(row).await?,
+            Ok(row) => import.add(record.place, row).await?,
             Err(why) if args.reading.skip_bad_rows => import.skip(&record, &why)?,
             Err(why) => {
-                failure = Some((record.place, why));
-                break;
+                import.progress.end();
+                // A file that is mended is another file: all its rows would be new.
+                let mend = if committed == 0 { "mend the row, or " } else { "" };
+                bail!("{name}:{}: {why}; {mend}leave such rows out with --skip-bad-rows", record.place);
             }
         }
     }
-    if let Some((place, why)) = failure {
-        import.progress.end();
-        bail!("{name}:{place}: {why}; mend the row, or leave such rows out with --skip-bad-rows");
-    }
     import.send().await?;
     import.finish(file, columns.kind)
+}
+
+/// Reads a file to its end before anything of it is stored: whoever mends a bad row has another file then, whose good
+/// rows would be stored twice.
+fn check(file: &Path, columns: &Columns, args: &Args) -> Result<()> {
+    let name = file.display();
+    let mut bad = 0_u64;
+    let mut first = None;
+    for record in Source::open(file)? {
+        let record = record.with_context(|| format!("cannot read {name}"))?;
+        if let Err(why) = Row::of(&record, columns, &args.reading) {
+            bad += 1;
+            first.get_or_insert((record.place, why));
+        }
+    }
+    let Some((place, why)) = first else { return Ok(()) };
+    let more = match bad {
+        1 => String::new(),
+        _ => format!(", and {} more rows cannot be read", HumanCount(bad - 1)),
+    };
+    bail!(
+        "{name}:{place}: {why}{more}; nothing of the file was stored: mend it, or leave such rows out with \
+         --skip-bad-rows"
+    );
 }
 
 /// An import under way.
@@ -103,15 +128,17 @@ struct Import<'a> {
     committed: u64,
     /// Blocks so far.
     offset: u64,
-    block: Vec<Row>,
+    block: Vec<(u64, Row)>,
     block_bytes: usize,
+    /// What a place in the file is called.
+    place_name: &'static str,
     tally: Tally,
     rejected: Rejected,
     progress: Progress,
 }
 
 impl Import<'_> {
-    async fn add(&mut self, row: Row) -> Result<()> {
+    async fn add(&mut self, place: u64, row: Row) -> Result<()> {
         let tally = &mut self.tally;
         tally.rows += 1;
         let time_us = row.time_us();
@@ -127,7 +154,7 @@ impl Import<'_> {
             self.send().await?;
         }
         self.block_bytes += bytes;
-        self.block.push(row);
+        self.block.push((place, row));
         Ok(())
     }
 
@@ -135,7 +162,7 @@ impl Import<'_> {
     fn skip(&mut self, record: &Record, why: &str) -> Result<()> {
         self.tally.bad += 1;
         if self.tally.reasons.len() < SHOWN {
-            self.tally.reasons.push(format!("row {}: {why}", record.place));
+            self.tally.reasons.push(format!("{} {}: {why}", self.place_name, record.place));
         }
         self.rejected.write(record, why)
     }
@@ -147,7 +174,7 @@ impl Import<'_> {
         }
         self.offset += 1;
         self.block_bytes = 0;
-        let block = std::mem::take(&mut self.block);
+        let (places, block): (Vec<u64>, Vec<Row>) = std::mem::take(&mut self.block).into_iter().unzip();
         let rows = block.len() as u64;
         let Some(client) = self.client else { return Ok(()) };
         if self.offset <= self.committed {
@@ -171,8 +198,9 @@ impl Import<'_> {
         self.tally.quarantined += u64::from(answer.quarantined);
         for rejection in answer.rejections {
             if self.tally.reasons.len() < SHOWN {
-                let row = (self.offset - 1) * BLOCK_ROWS as u64 + u64::from(rejection.index) + 1;
-                self.tally.reasons.push(format!("row {row}: {}: {}", rejection.field, rejection.message));
+                let place = places.get(rejection.index as usize).copied().unwrap_or_default();
+                let v1::Rejection { field, message, .. } = rejection;
+                self.tally.reasons.push(format!("{} {place}: {field}: {message}", self.place_name));
             }
         }
         Ok(())
@@ -266,7 +294,7 @@ struct Rejected {
 impl Rejected {
     fn write(&mut self, record: &Record, why: &str) -> Result<()> {
         if self.writer.is_none() {
-            let writer = csv::Writer::from_path(&self.path);
+            let writer = csv::WriterBuilder::new().flexible(true).from_path(&self.path);
             let mut writer = writer.with_context(|| format!("cannot write {}", self.path.display()))?;
             writer.write_record(self.header.iter().map(String::as_str).chain(["reason"]))?;
             self.writer = Some(writer);
@@ -275,9 +303,16 @@ impl Rejected {
             let text = |value: &Value| match value {
                 Value::Null => String::new(),
                 Value::Text(text) => text.clone(),
+                // So that the file can be imported once it is mended.
+                Value::Time(time_us) => times::show(*time_us),
+                Value::LocalTime(time_us) => times::show(*time_us).trim_end_matches('Z').to_owned(),
                 other => other.to_string(),
             };
-            writer.write_record(record.values.iter().map(text).chain([why.to_owned()]))?;
+            let mut values: Vec<String> = record.values.iter().map(text).collect();
+            // The reason stands in its column also where the row is short.
+            values.resize(values.len().max(self.header.len()), String::new());
+            values.push(why.to_owned());
+            writer.write_record(values)?;
         }
         Ok(())
     }

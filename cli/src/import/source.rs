@@ -25,6 +25,8 @@ pub(super) enum Value {
     Flag(bool),
     /// Microseconds since 1970.
     Time(i64),
+    /// Microseconds since 1970 on a clock of which it is not said in which zone it hangs.
+    LocalTime(i64),
 }
 
 impl fmt::Display for Value {
@@ -32,7 +34,7 @@ impl fmt::Display for Value {
         match self {
             Self::Null => f.write_str("nothing"),
             Self::Text(text) => write!(f, "{text:?}"),
-            Self::Integer(number) | Self::Time(number) => number.fmt(f),
+            Self::Integer(number) | Self::Time(number) | Self::LocalTime(number) => number.fmt(f),
             Self::Real(value) => value.fmt(f),
             Self::Flag(flag) => flag.fmt(f),
         }
@@ -52,6 +54,8 @@ pub(super) struct Source {
     /// Bytes of a CSV file, rows of a Parquet file.
     pub(super) size: u64,
     pub(super) is_csv: bool,
+    /// What a place is called: lines are counted from the header, rows after it.
+    pub(super) place_name: &'static str,
     read: Arc<AtomicU64>,
     rows: Box<dyn Iterator<Item = Result<Record>>>,
 }
@@ -73,7 +77,9 @@ impl Source {
         let size = file.metadata()?.len();
         let read = Arc::new(AtomicU64::new(0));
         let counted = Counted { inner: BufReader::with_capacity(1 << 20, file), read: Arc::clone(&read) };
-        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::Headers).from_reader(counted);
+        // A row of another length is a bad row, and not the end of the file.
+        let mut reader =
+            csv::ReaderBuilder::new().trim(csv::Trim::Headers).flexible(true).from_reader(counted);
         let header =
             reader.headers()?.iter().map(|name| name.trim_start_matches('\u{feff}').to_owned()).collect();
         let rows = reader.into_records().map(|record| {
@@ -82,7 +88,7 @@ impl Source {
             let value = |text: &str| if text.is_empty() { Value::Null } else { Value::Text(text.to_owned()) };
             Ok(Record { place, values: record.iter().map(value).collect() })
         });
-        Ok(Self { header, size, is_csv: true, read, rows: Box::new(rows) })
+        Ok(Self { header, size, is_csv: true, place_name: "line", read, rows: Box::new(rows) })
     }
 
     fn parquet(file: File) -> Result<Self> {
@@ -93,7 +99,7 @@ impl Source {
         let rows = rows.inspect(move |_| {
             counter.fetch_add(1, Ordering::Relaxed);
         });
-        Ok(Self { header, size, is_csv: false, read, rows: Box::new(rows) })
+        Ok(Self { header, size, is_csv: false, place_name: "row", read, rows: Box::new(rows) })
     }
 }
 

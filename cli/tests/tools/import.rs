@@ -1,0 +1,245 @@
+//! Every row of a file is stored once, whatever happens to the import.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    os::unix::process::ExitStatusExt as _,
+    process::Stdio,
+    thread,
+    time::{Duration, Instant},
+};
+
+use chrono::{TimeDelta, Utc};
+
+use crate::server::{Server, midnight, show};
+
+const HEADER: &str = "time,device_uid,device_type,farm_id,metric_name,metric_value,metric_unit\n";
+
+/// Older than what streams may send, and younger than what retention drops.
+const OLD_DAYS: i64 = 85;
+
+/// Longest wait for anything: more than enough for whatever works at all.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Rows ten seconds apart whose values are their numbers, and what a server that has them tells.
+fn history(device: &str, rows: u32) -> (String, Vec<(String, f64)>) {
+    let start = midnight(OLD_DAYS);
+    let (mut text, mut wanted) = (HEADER.to_owned(), Vec::new());
+    for n in 0..rows {
+        let time = show(start + TimeDelta::seconds(10 * i64::from(n)));
+        writeln!(text, "{time},{device},collar,1,steps,{n},1").expect("a text takes all");
+        wanted.push((time, f64::from(n)));
+    }
+    (text, wanted)
+}
+
+#[test]
+fn a_file_imported_twice_is_stored_once() {
+    let server = Server::start();
+    let (text, wanted) = history("collar-1", 12_345);
+    server.write("history.csv", &text);
+    let first = server.ok(&["import", "history.csv"]);
+    assert!(first.contains("12,345 stored now") && first.contains("of 1 series"), "{first}");
+    let again = server.ok(&["import", "history.csv"]);
+    assert!(again.contains("all of them were stored before"), "{again}");
+    // Under another name it is the same file.
+    fs::rename(server.path("history.csv"), server.path("renamed.csv")).expect("a file");
+    server.ok(&["import", "renamed.csv"]);
+    assert!(server.readings("collar-1") == wanted, "the server has something else than the file");
+    // What changes the rows makes it another.
+    server.write("short.csv", "ts,device_uid,metric_value\n2026-01-01 12:00:00,tank-1,4.5\n");
+    let options = ["--map", "ts=time", "--device-type", "tank", "--metric-name", "temperature"];
+    for (zone, farm) in [("UTC", "1"), ("Europe/Berlin", "1"), ("UTC", "1")] {
+        server
+            .ok(&[&["import", "short.csv", "--time-zone", zone, "--farm-id", farm][..], &options[..]]
+                .concat());
+    }
+    let times: Vec<_> = server.readings("tank-1").into_iter().map(|(time, _)| time).collect();
+    assert_eq!(times, ["2026-01-01T11:00:00Z", "2026-01-01T12:00:00Z"]);
+}
+
+#[test]
+fn an_import_that_is_killed_goes_on_and_doubles_nothing() {
+    const ROWS: u32 = 200_000;
+    let server = Server::start();
+    let (text, wanted) = history("collar-1", ROWS);
+    server.write("history.csv", &text);
+    let stored = || {
+        let latest = server.run(&["query", "latest", "collar-1", "--format", "json"]);
+        let rows: Vec<serde_json::Value> = serde_json::from_str(&latest.out).unwrap_or_default();
+        rows.first().and_then(|row| row["value"].as_f64()).map_or(0, |last| last as u32 + 1)
+    };
+    for at_least in [25_000, 90_000] {
+        let mut import = server.command(&["import", "history.csv"]);
+        let mut import = import.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+        let began = Instant::now();
+        while stored() < at_least {
+            assert!(began.elapsed() < PATIENCE, "nothing is stored");
+            thread::sleep(Duration::from_millis(5));
+        }
+        import.kill().expect("it can be killed");
+        let status = import.wait().expect("it ends");
+        assert_eq!(status.signal(), Some(9), "it was done before it was killed");
+        let stored = stored();
+        assert!(stored < ROWS, "it was killed after the last block: {stored}");
+    }
+    let last = server.ok(&["import", "history.csv"]);
+    assert!(last.contains("200,000 readings") && !last.contains(" 0 before"), "{last}");
+    let found = server.readings("collar-1");
+    assert_eq!(found.len(), wanted.len());
+    assert!(found == wanted, "the server has something else than the file");
+}
+
+#[test]
+fn a_bad_row_stops_a_file_before_anything_of_it_is_stored() {
+    let server = Server::start();
+    // More than a block before the bad row.
+    let (good, wanted) = history("collar-1", 10_500);
+    let bad = "2026-01-01T00:00:00Z,collar-1,collar,1,steps,much,1\n";
+    server.write("history.csv", &format!("{good}{bad}"));
+    let said = server.run(&["import", "history.csv"]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    for part in ["history.csv:10502: ", "metric_value: \"much\" is not a number", "--skip-bad-rows"] {
+        assert!(said.err.contains(part), "{part} is missing in:\n{}", said.err);
+    }
+    assert!(server.readings("collar-1").is_empty());
+    // So the mended file is no second one.
+    server.write("history.csv", &good);
+    server.ok(&["import", "history.csv"]);
+    assert!(server.readings("collar-1") == wanted);
+}
+
+#[test]
+fn skipped_rows_are_kept_and_can_be_mended() {
+    let server = Server::start();
+    server.write(
+        "history.csv",
+        &format!(
+            "{HEADER}\
+             2026-01-01T00:00:00Z,collar-1,collar,1,steps,1,1\n\
+             2026-01-01T00:00:10,collar-1,collar,1,steps,2,1\n\
+             2026-01-01T00:00:20Z,collar-1,collar,1,steps\n\
+             2026-01-01T00:00:30Z,collar-1,collar,1,steps,4,1\n\
+             2026-01-01T00:00:40Z,collar-1,collar,1.5,steps,5,1\n"
+        ),
+    );
+    let said = server.run(&["import", "history.csv", "--skip-bad-rows"]);
+    assert_eq!(said.code, Some(3), "{said:?}");
+    for part in
+        ["2 stored now", "3 skipped", "line 3: time: ", "--time-zone", "line 4: it has 5 fields", "line 6: "]
+    {
+        assert!(said.out.contains(part), "{part} is missing in:\n{}", said.out);
+    }
+    let rejected = fs::read_to_string(server.path("history.csv.rejected.csv")).expect("a file");
+    let rows: Vec<csv::StringRecord> =
+        csv::Reader::from_reader(rejected.as_bytes()).records().map(|row| row.expect("a row")).collect();
+    assert_eq!(rows.len(), 3, "{rejected}");
+    assert!(rejected.starts_with(&format!("{},reason\n", HEADER.trim())), "{rejected}");
+    assert!(rows[0][7].contains("does not say in which zone"), "{rejected}");
+    assert_eq!((&rows[1][5], &rows[1][6]), ("", ""), "{rejected}");
+
+    let again = server.run(&["import", "history.csv", "--skip-bad-rows"]);
+    assert!(again.out.contains("0 stored now") && again.out.contains("2 before"), "{again:?}");
+    let mended = rejected.replace("10,", "10Z,").replace("steps,,,", "steps,3,1,").replace("1.5", "1");
+    server.write("mended.csv", &mended);
+    let said = server.run(&["import", "mended.csv"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.err.contains("columns that are not read: reason"), "{said:?}");
+    let values: Vec<f64> = server.readings("collar-1").into_iter().map(|(_, value)| value).collect();
+    assert_eq!(values, [1.0, 2.0, 3.0, 4.0, 5.0]);
+}
+
+#[test]
+fn an_import_that_met_a_bad_row_goes_on_without_it() {
+    let server = Server::start();
+    let (good, wanted) = history("collar-1", 10_500);
+    server.write("history.csv", &format!("{good}x,collar-1,collar,1,steps,1,1\n"));
+    assert_eq!(server.run(&["import", "history.csv", "--skip-bad-rows"]).code, Some(3));
+    // Without the flag it is the same file still, and does not ask to be mended.
+    let said = server.run(&["import", "history.csv"]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.err.contains("history.csv:10502") && !said.err.contains("mend"), "{said:?}");
+    assert!(server.readings("collar-1") == wanted);
+}
+
+#[test]
+fn rows_that_the_server_refuses_are_shown_with_their_lines() {
+    let server = Server::start();
+    let (now, future) = (show(midnight(2)), show(Utc::now() + TimeDelta::days(2)));
+    server.write(
+        "history.csv",
+        &format!(
+            "{HEADER}\
+             {now},collar-1,collar,1,steps,1,1\n\
+             {now},collar-1,collar,1,steps,,1\n\
+             {now},collar-1,collar,1,steps,3,1\n\
+             {future},collar-1,collar,1,steps,4,1\n"
+        ),
+    );
+    let said = server.run(&["import", "history.csv", "--skip-bad-rows"]);
+    assert_eq!(said.code, Some(3), "{said:?}");
+    for part in
+        ["2 stored now", "1 refused", "1 skipped", "line 3: metric_value is empty", "line 5: time_us: "]
+    {
+        assert!(said.out.contains(part), "{part} is missing in:\n{}", said.out);
+    }
+    assert_eq!(server.readings("collar-1"), [(now.clone(), 1.0), (now, 3.0)]);
+}
+
+#[test]
+fn a_dry_run_counts_and_stores_nothing() {
+    let server = Server::start();
+    let (text, wanted) = history("collar-1", 20);
+    server.write("history.csv", &text);
+    let said = server.ok(&["import", "--dry-run", "history.csv"]);
+    let (first, last) = (&wanted[0].0, &wanted[19].0);
+    for part in ["20 readings of 1 series", &format!("from {first} to {last}"), "nothing was stored"] {
+        assert!(said.contains(part), "{part} is missing in:\n{said}");
+    }
+    assert!(server.readings("collar-1").is_empty());
+    // It needs no server.
+    let said = server.run(&["import", "--dry-run", "history.csv", "--endpoint", "http://127.0.0.1:1"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+}
+
+#[test]
+fn milkings_are_told_from_readings_by_their_columns() {
+    let server = Server::start();
+    let time = show(midnight(2) + TimeDelta::hours(5));
+    server.write(
+        "milk.csv",
+        &format!(
+            "time,milk_meter_id,animal_id,farm_id,session_id,yield_kg,fat_percent\n{time},1,17,1,a,14.5,\n"
+        ),
+    );
+    for _ in 0..2 {
+        server.ok(&["import", "milk.csv"]);
+    }
+    let milkings = server.json(&["query", "milkings", "1", "--from", "-7d"]);
+    assert_eq!(milkings.len(), 1);
+    assert_eq!((&milkings[0]["time"], milkings[0]["yield_kg"].as_f64()), (&time.into(), Some(14.5)));
+}
+
+#[test]
+fn what_cannot_be_imported_says_how_it_could() {
+    let server = Server::start();
+    server.write("foreign.csv", "when,sensor,value\n");
+    server.write("good.csv", HEADER);
+    for (args, code, parts) in [
+        (
+            &["foreign.csv"][..],
+            1,
+            &["there is no column time", "when, sensor, value", "--map THEIRS=time"][..],
+        ),
+        (&["missing.csv"], 1, &["cannot open missing.csv"]),
+        (&["good.csv", "--map", "a=b"], 2, &["\"b\" is no column"]),
+        (&["good.csv", "--endpoint", "http://127.0.0.1:1"], 1, &["http://127.0.0.1:1", "start one with"]),
+        (&[], 2, &["<FILE>"]),
+    ] {
+        let said = server.run(&[&["import"], args].concat());
+        assert_eq!(said.code, Some(code), "{args:?}: {said:?}");
+        for part in parts {
+            assert!(said.err.contains(part), "{args:?}: {part} is missing in:\n{}", said.err);
+        }
+    }
+}

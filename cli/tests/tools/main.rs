@@ -1,0 +1,6 @@
+//! The commands that talk to a server, as processes, and a server that is one, too: import, query and admin.
+
+mod import;
+mod parquet;
+mod query;
+mod server;

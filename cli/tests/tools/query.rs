@@ -1,0 +1,261 @@
+//! Answers are read by programs as they are by people.
+
+use std::{collections::BTreeSet, fmt::Write as _};
+
+use chrono::TimeDelta;
+use serde_json::Value;
+
+use crate::server::{Said, Server, herdstream, midnight, run, show};
+
+/// Three days ago a probe measured each quarter of an hour: ten degrees at midnight, one more with each hour. The cow
+/// 17 chewed half of each hour, and gave milk twice.
+fn example() -> Server {
+    let server = Server::start();
+    let day = midnight(3);
+    let mut text =
+        "time,device_uid,device_type,farm_id,metric_name,metric_value,metric_unit,animal_id,zone_id\n"
+            .to_owned();
+    for quarter in 0..96 {
+        let time = show(day + TimeDelta::minutes(15 * quarter));
+        let value = 10 + quarter / 4;
+        writeln!(text, "{time},probe-1,climate_probe,1,temperature,{value},Cel,,3").expect("text");
+        if quarter % 4 == 0 {
+            writeln!(text, "{time},\"collar \"\"17\"\", left\",collar,1,rumination,30.5,min,17,")
+                .expect("text");
+        }
+    }
+    server.write("readings.csv", &text);
+    let mut text = "time,milk_meter_id,animal_id,farm_id,session_id,yield_kg,milking_type\n".to_owned();
+    for (hour, yield_kg) in [(5, 14.5), (17, 11.25)] {
+        let time = show(day + TimeDelta::hours(hour));
+        writeln!(text, "{time},1,17,1,s-{hour},{yield_kg},parlour").expect("text");
+    }
+    server.write("milkings.csv", &text);
+    server.ok(&["import", "readings.csv", "milkings.csv"]);
+    server
+}
+
+/// The rows of CSV as objects of text.
+fn csv_rows(text: &str) -> Vec<Vec<(String, String)>> {
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let header = reader.headers().expect("a header").clone();
+    let row = |row: csv::StringRecord| {
+        header.iter().map(str::to_owned).zip(row.iter().map(str::to_owned)).collect()
+    };
+    reader.records().map(|record| row(record.expect("a row as long as the header"))).collect()
+}
+
+#[test]
+fn every_answer_says_the_same_as_json_and_as_csv() {
+    let server = example();
+    let (from, to) = (show(midnight(3)), show(midnight(2)));
+    let day = &from[..10];
+    let range = ["query", "range", "--metric", "temperature", "--from", &from, "--to", &to];
+    let with = |more: &[&'static str]| [&range[..], more].concat();
+    let collar = "collar \"17\", left";
+    let questions: Vec<(Vec<&str>, Option<usize>)> = vec![
+        (vec!["query", "latest", "probe-1"], Some(1)),
+        (vec!["query", "latest", collar, "--metric", "rumination", "--farm", "1"], Some(1)),
+        (with(&["--device", "probe-1", "--resolution", "raw"]), Some(96)),
+        (with(&["--device", "probe-1", "--resolution", "15min"]), Some(96)),
+        (with(&["--device", "probe-1", "--resolution", "hour", "--stat", "avg", "--stat", "max"]), Some(24)),
+        (
+            with(&["--zone", "3", "--farm", "1", "--resolution", "day", "--time-zone", "Asia/Kathmandu"]),
+            Some(2),
+        ),
+        (with(&["--farm", "1", "--resolution", "day"]), Some(1)),
+        (with(&["--device", "probe-1", "--max-points", "30"]), Some(24)),
+        (vec!["query", "milkings", "1", "--from", &from], Some(2)),
+        (vec!["query", "milk", "1", "--animal", "17", "--first", day, "--last", day], Some(1)),
+        (vec!["query", "farm-summary", "1", "--first", day, "--last", day], Some(2)),
+        (vec!["query", "animal", "17", "--from", &from], Some(1)),
+        (vec!["query", "devices", "--farm", "1"], Some(2)),
+        (vec!["query", "status", "probe-1"], Some(1)),
+        (vec!["query", "series"], Some(2)),
+        (vec!["query", "series", "--metric", "rumination"], Some(1)),
+        (vec!["query", "stats"], Some(1)),
+        (vec!["query", "info"], None),
+        (vec!["admin", "refresh"], Some(4)),
+        (vec!["admin", "lifecycle"], Some(4)),
+        (vec!["admin", "retention", "--dry-run"], None),
+        (vec!["admin", "chunks"], None),
+        (vec!["admin", "explain", "--device", "probe-1", "--metric", "temperature"], None),
+    ];
+    for (question, count) in questions {
+        let objects = server.json(&question);
+        let rows = csv_rows(&server.ok(&[&question[..], &["--format", "csv"]].concat()));
+        assert_eq!(objects.len(), rows.len(), "{question:?}");
+        if let Some(count) = count {
+            assert_eq!(objects.len(), count, "{question:?}: {objects:?}");
+        }
+        if question[1] == "explain" {
+            continue; // It took another time.
+        }
+        for (object, row) in objects.iter().zip(&rows) {
+            for (name, text) in row {
+                let same = match &object[name] {
+                    Value::Null => text.is_empty(),
+                    Value::String(value) => value == text,
+                    Value::Number(value) => {
+                        let (json, csv) = (value.as_f64(), text.parse::<f64>());
+                        json.zip(csv.ok()).is_some_and(|(json, csv)| (json - csv).abs() < 1e-4)
+                    }
+                    other => other.to_string() == *text,
+                };
+                assert!(same, "{question:?}: {name} is {:?} and {text:?}", object[name]);
+            }
+        }
+        let names = |row: &Vec<(String, String)>| row.iter().map(|(name, _)| name.clone()).collect();
+        let columns: BTreeSet<String> = rows.first().map(names).unwrap_or_default();
+        for object in &objects {
+            let keys = object.as_object().expect("an object").keys();
+            assert!(keys.clone().all(|key| columns.contains(key)), "{question:?}: {keys:?}");
+        }
+    }
+}
+
+#[test]
+fn answers_are_true() {
+    let server = example();
+    let (from, to) = (show(midnight(3)), show(midnight(2)));
+    let hours = server.json(&[
+        "query",
+        "range",
+        "--device",
+        "probe-1",
+        "--metric",
+        "temperature",
+        "--from",
+        &from,
+        "--to",
+        &to,
+        "--resolution",
+        "hour",
+        "--stat",
+        "count",
+        "--stat",
+        "avg",
+        "--stat",
+        "p95",
+    ]);
+    assert_eq!(hours.len(), 24);
+    for (hour, bucket) in hours.iter().enumerate() {
+        let start = show(midnight(3) + TimeDelta::hours(hour as i64));
+        let wanted = 10.0 + hour as f64;
+        assert_eq!(bucket["start"], *start);
+        assert_eq!((bucket["count"].as_u64(), bucket["avg"].as_f64()), (Some(4), Some(wanted)), "{bucket}");
+        assert_eq!((&bucket["unit"], bucket["p95"].as_f64()), (&"Cel".into(), Some(wanted)), "{bucket}");
+        assert!(bucket["max"].is_null(), "only what was asked for: {bucket}");
+    }
+    let latest = server.json(&["query", "latest", "probe-1"]);
+    let time = show(midnight(2) - TimeDelta::minutes(15));
+    assert_eq!((&latest[0]["time"], latest[0]["value"].as_f64()), (&time.into(), Some(33.0)), "{latest:?}");
+    let milk = server.json(&["query", "milk", "1", "--first", &from[..10]]);
+    assert_eq!(
+        (milk[0]["milkings"].as_u64(), milk[0]["total_kg"].as_f64()),
+        (Some(2), Some(25.75)),
+        "{milk:?}"
+    );
+    // A stream is an object a line.
+    let stream =
+        server.ok(&["query", "stream", "--zone", "3", "--farm", "1", "--from", &from, "--format", "json"]);
+    let values =
+        stream.lines().map(|line| serde_json::from_str::<Value>(line).expect("an object")["value"].as_f64());
+    let wanted = (0..96).map(|quarter| Some(f64::from(10 + quarter / 4)));
+    assert!(values.eq(wanted), "{stream}");
+    // Nothing is an empty array, a header, and a word.
+    let none = ["query", "milkings", "1", "--animal", "99"];
+    assert!(server.json(&none).is_empty());
+    assert!(csv_rows(&server.ok(&[&none[..], &["--format", "csv"]].concat())).is_empty());
+    assert_eq!(server.ok(&[&none[..], &["--format", "table"]].concat()), "nothing\n");
+}
+
+#[test]
+fn a_range_is_drawn() {
+    let server = example();
+    let (from, to) = (show(midnight(3)), show(midnight(2)));
+    let question = [
+        "query",
+        "range",
+        "--device",
+        "probe-1",
+        "--metric",
+        "temperature",
+        "--from",
+        &from,
+        "--to",
+        &to,
+        "--resolution",
+        "hour",
+        "--format",
+        "table",
+    ];
+    let drawn = server.ok(&[&question[..], &["--chart"]].concat()).replace(&from[..10], "2026-11-24");
+    let (chart, table) = drawn.split_once("\n\n").expect("a chart above a table");
+    assert_eq!(format!("{chart}\n"), CHART, "\n{chart}\n");
+    let table: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(table[0], ["START", "FARM", "DEVICE", "TYPE", "METRIC", "UNIT", "COUNT", "AVG", "MIN", "MAX"]);
+    assert_eq!(
+        table[24],
+        [
+            "2026-11-24T23:00:00Z",
+            "1",
+            "probe-1",
+            "climate_probe",
+            "temperature",
+            "Cel",
+            "4",
+            "33",
+            "33",
+            "33"
+        ]
+    );
+    // Not where a program reads.
+    assert!(!server.ok(&question).contains('┤'));
+}
+
+/// A rise by one degree an hour.
+const CHART: &str = "\
+temperature of probe-1 (Cel)
+  33 ┤⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⣀⠤⠒⠒⠊
+     ┤⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⣀⡠⠔⠒⠊⠉⠉⠀⠀⠀⠀⠀
+     ┤⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⣀⡠⠔⠒⠒⠉⠉⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀
+     ┤⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⢀⡠⠔⠒⠒⠉⠉⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀
+21.5 ┤⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⢀⣀⣀⠤⠒⠉⠉⠁⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀
+     ┤⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⢀⣀⣀⠤⠔⠊⠉⠁⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀
+     ┤⠀⠀⠀⠀⠀⠀⠀⣀⣀⠤⠔⠊⠉⠁⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀
+  10 ┤⣀⣀⡠⠔⠊⠉⠉⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀⠀
+      2026-11-24T00:00:00Z             2026-11-24T23:00:00Z
+";
+
+#[test]
+fn what_goes_wrong_says_what_to_do() {
+    let server = Server::start();
+    let nowhere = |args: &[&str]| {
+        let mut command = herdstream();
+        run(command
+            .args(args)
+            .env("HERDSTREAM_ENDPOINT", "http://127.0.0.1:1")
+            .env("HERDSTREAM_ADMIN_ENDPOINT", "http://127.0.0.1:1")
+            .env("HERDSTREAM_TOKEN", "hay-and-more-hay-1"))
+    };
+    let range = ["query", "range", "--device", "a", "--metric", "b"];
+    let with = |more: &[&'static str]| server.run(&[&range[..], more].concat());
+    for (said, code, parts) in [
+        (nowhere(&["query", "info"]), 1, &["http://127.0.0.1:1", "start one with `herdstream`"][..]),
+        (nowhere(&["admin", "lifecycle"]), 1, &["http://127.0.0.1:1", "--admin-endpoint"]),
+        (with(&["--from", "yesterday"]), 2, &["--from", "-24h"]),
+        (with(&["--resolution", "week"]), 2, &["15min, hour, day, auto"]),
+        (with(&["--animal", "1"]), 2, &["--device", "cannot be used with"]),
+        (server.run(&["query", "range", "--metric", "b"]), 2, &["--animal"]),
+        (with(&["--time-zone", "Mars/Base", "--resolution", "day"]), 1, &["time_zone", "Mars/Base"]),
+        (with(&["--from", "-1h", "--to", "-2h"]), 1, &["end_us"]),
+    ] {
+        let Said { code: ended, out, err } = said;
+        assert_eq!((ended, out.as_str()), (Some(code), ""), "{err}");
+        for part in parts {
+            assert!(err.contains(part), "{part} is missing in:\n{err}");
+        }
+        assert!(!err.contains("hay-and"), "{err}");
+    }
+}
