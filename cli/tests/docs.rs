@@ -1,7 +1,7 @@
 //! What the documents show is what happens: every command and statement of docs/api.md and
 //! docs/query-cookbook.md runs against a server with the example data, and gives the answer that stands below it.
 //!
-//! `HERDSTREAM_UPDATE_DOCS=1 cargo test -p herdstream --test docs` writes the answers into the documents.
+//! `UPDATE_DOCS=1 cargo test -p herdstream --test docs` writes the answers into the documents.
 
 use std::{
     env, fs,
@@ -146,7 +146,7 @@ fn check(name: &str, play: impl Fn(&str, &[String]) -> Option<Vec<String>>) {
             lines.splice(block.first..block.end, true_lines);
         }
     }
-    if env::var_os("HERDSTREAM_UPDATE_DOCS").is_some() {
+    if env::var_os("UPDATE_DOCS").is_some() {
         fs::write(&path, lines.join("\n") + "\n").expect("the document is written");
         return;
     }

@@ -100,7 +100,8 @@ fn every_answer_says_the_same_as_json_and_as_csv() {
                         let (json, csv) = (value.as_f64(), text.parse::<f64>());
                         json.zip(csv.ok()).is_some_and(|(json, csv)| (json - csv).abs() < 1e-4)
                     }
-                    other => other.to_string() == *text,
+                    Value::Bool(value) => text.parse() == Ok(*value),
+                    other => panic!("{question:?}: {name} is {other}"),
                 };
                 assert!(same, "{question:?}: {name} is {:?} and {text:?}", object[name]);
             }
