@@ -78,13 +78,13 @@ impl Keeper {
     pub async fn retain(&self, dry_run: bool) -> Result<Vec<Dropped>, StoreError> {
         let config = &self.0.retention;
         let present_us = self.present_us();
-        let counted_us = present_us.min(newest(&self.0.store.chunks().await?));
-        let before = |age: Option<Duration>| age.map(|age| counted_us.saturating_sub(micros(age)));
+        let counted_us = newest(&self.0.store.chunks().await?).map(|newest_us| newest_us.min(present_us));
+        let before = |age: Option<Duration>| Some(counted_us?.saturating_sub(micros(age?)));
         let retention = Retention {
             readings_us: before(config.readings),
             milkings_us: before(config.milkings),
             rollups_us: [config.rollup_15min, config.rollup_hourly, config.rollup_daily].map(before),
-            quarantine_us: before(config.quarantine),
+            quarantine_us: config.quarantine.map(|age| present_us.saturating_sub(micros(age))),
             quiet_since_us: present_us.saturating_sub(micros(config.quiet)),
             dry_run,
         };
@@ -150,10 +150,9 @@ impl Keeper {
 }
 
 /// From when ages count at the latest: a day after the newest chunk. A clock that is wrong from the start drops
-/// nothing either.
-fn newest(chunks: &[Chunk]) -> Micros {
-    let ends = chunks.iter().map(|chunk| chunk.end_us);
-    ends.max().map_or(Micros::MAX, |end_us| end_us.saturating_add(DAY_US))
+/// nothing either. An empty store has no age: the first thing imported may be a history.
+fn newest(chunks: &[Chunk]) -> Option<Micros> {
+    chunks.iter().map(|chunk| chunk.end_us.saturating_add(DAY_US)).max()
 }
 
 fn micros(duration: Duration) -> Micros {

@@ -125,8 +125,6 @@ struct Model {
     /// Buckets of the days whose readings were dropped, as they were then.
     kept: BTreeMap<(Level, SeriesId, Micros), Bucket>,
     kept_milk: Vec<MilkBucket>,
-    /// Days into which something late was written.
-    touched: bool,
 }
 
 fn day(time_us: Micros) -> i64 {
@@ -364,9 +362,6 @@ async fn write(store: &dyn Store, readings: Vec<Reading>, milkings: Vec<Milking>
         assert_eq!((rejection.code, rejection.field), (RejectionCode::StoreRefused, "time_us"));
         assert!(rejection.message.contains("dropped by retention"), "{}", rejection.message);
     }
-    let late = |time_us| model.closed_before_us.is_some_and(|closed| time_us < closed);
-    model.touched |= readings.iter().any(|reading| late(reading.time_us));
-    model.touched |= milkings.iter().any(|_| true);
     model.readings.extend(readings.into_iter().filter(|reading| !dropped(&model.dropped, reading.time_us)));
     model
         .milkings
@@ -384,13 +379,26 @@ async fn retain(store: &dyn Store, model: &mut Model, (days, quiet, dry_run): (i
         ..Retention::default()
     };
     let stored_us = store.lifecycle().await.unwrap().stored_before_us;
+    let mut due = BTreeSet::new();
+    if !quiet && store.dirty_hours().await.unwrap() == 0 {
+        let old = |day: i64| Some((day + 1) * DAY) <= cutoff;
+        let stored = |day: i64| Some((day + 1) * DAY) <= stored_us;
+        let readings = model.readings.iter().map(|reading| day(reading.time_us));
+        due.extend(readings.filter(|&day| old(day) && stored(day)).map(|day| ("reading", day)));
+        let milkings = model.milkings.iter().map(|milking| day(milking.time_us));
+        due.extend(milkings.filter(|&day| old(day)).map(|day| ("milking", day)));
+    }
     for part in store.retain(retention).await.unwrap() {
         let (start_us, end_us) = (part.start_us.unwrap(), part.end_us);
         assert!(Some(end_us) <= cutoff && end_us - start_us == DAY, "{part:?}");
         if part.table == "reading" && part.kept_because.is_empty() {
             assert!(Some(end_us) <= stored_us, "{part:?} was not kept before");
         }
-        if dry_run || !part.kept_because.is_empty() {
+        if !part.kept_because.is_empty() {
+            continue;
+        }
+        due.remove(&(part.table, day(start_us)));
+        if dry_run {
             continue;
         }
         match part.table {
@@ -399,6 +407,7 @@ async fn retain(store: &dyn Store, model: &mut Model, (days, quiet, dry_run): (i
             other => panic!("{other} was not asked for"),
         }
     }
+    assert_eq!(due, BTreeSet::new(), "these days were to go");
 }
 
 async fn live(fixture: &mut dyn Fixture, steps: &[Step]) {
