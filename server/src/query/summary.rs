@@ -82,7 +82,13 @@ pub async fn farm_summary(
     let kept_from_us = store.lifecycle().await?.kept_from_us(cut.level());
     let lines: Vec<_> = subject.series.iter().zip(0..).map(|((id, _), line)| (*id, line)).collect();
     let devices = devices(&subject.series);
-    let mut rows: BTreeMap<(Micros, SeriesKey), Row> = BTreeMap::new();
+    // The keys of the answer, in order, and the place of each series among them.
+    let kind = |(_, key): &(SeriesId, SeriesKey)| SeriesKey { device_uid: String::new(), ..key.clone() };
+    let kinds: BTreeSet<SeriesKey> = subject.series.iter().map(kind).collect();
+    let kinds: Vec<SeriesKey> = kinds.into_iter().collect();
+    let place = |series| kinds.partition_point(|known| *known < kind(series));
+    let places: Vec<usize> = subject.series.iter().map(place).collect();
+    let mut rows: BTreeMap<(Micros, usize), Row> = BTreeMap::new();
     let stretch = (STRETCH / lines.len().max(1)).max(1);
     let mut from_us = cut.start_us();
     while from_us < cut.end_us() {
@@ -90,9 +96,7 @@ pub async fn farm_summary(
         from_us = part.end_us();
         let range = BucketRange { series: lines.clone(), tag: None, cut: part, percentiles: false };
         for (line, bucket) in store.buckets(range).await? {
-            let key = &subject.series[line as usize].1;
-            let key = SeriesKey { device_uid: String::new(), ..key.clone() };
-            let row = rows.entry((bucket.start_us, key)).or_default();
+            let row = rows.entry((bucket.start_us, places[line as usize])).or_default();
             row.devices.insert(devices[line as usize]);
             match &mut row.bucket {
                 Some(known) => known.merge(&bucket),
@@ -104,8 +108,9 @@ pub async fn farm_summary(
             return Err(Error::BadRequest { field: "last_date", message });
         }
     }
-    let told = rows.into_iter().filter_map(|((start_us, key), Row { devices, bucket })| {
+    let told = rows.into_iter().filter_map(|((start_us, place), Row { devices, bucket })| {
         let (date, devices) = (days::date_of(zone, start_us)?, devices.len() as u32);
+        let key = kinds[place].clone();
         Some(FarmDay { date, key, devices, bucket: bucket? })
     });
     Ok((told.collect(), kept_from_us))

@@ -1,53 +1,110 @@
 //! Buckets: closed and clean ones from rollups, all others from readings; milk by day.
 
-use super::{keys, rollup, rows, view::View, watch::Looked};
+use super::{
+    keys,
+    late::{Floors, Watermarks},
+    rollup, rows,
+    view::View,
+    watch::Looked,
+};
 use crate::{
     model::{DAY_US, Micros, SeriesId},
     store::{
-        Bucket, BucketRange, Cut, Level, MilkBucket, MilkRange, StoreError, lines::Lines, milk::MilkTally,
+        Bucket, BucketRange, Cut, Level, MilkBucket, MilkRange, StoreError, Tag, lines::Lines,
+        milk::MilkTally,
     },
 };
+
+/// What is asked of each series.
+#[derive(Clone, Copy)]
+struct Asked {
+    level: Level,
+    span_us: (Micros, Micros),
+    tag: Option<Tag>,
+    percentiles: bool,
+}
+
+/// What is kept of all series.
+struct Kept {
+    watermarks: Watermarks,
+    floors: Floors,
+    is_dirty: bool,
+}
+
+impl Kept {
+    /// The part of a span of which rollups are kept.
+    fn of(&self, asked: Asked) -> Option<(Micros, Micros)> {
+        let (start_us, end_us) = asked.span_us;
+        let until_us = self.watermarks.stored_before_us(asked.level).min(end_us);
+        let from_us = self.floors[asked.level as usize].map_or(start_us, |floor_us| floor_us.max(start_us));
+        (asked.tag.is_none() && from_us < until_us).then_some((from_us, until_us))
+    }
+}
 
 impl View<'_> {
     /// Statistics of readings by line, then time.
     pub(super) fn buckets(&self, range: &BucketRange) -> Result<Vec<(u32, Bucket)>, StoreError> {
         let mut lines = Lines::new(range.cut.clone());
-        let level = range.cut.level();
-        let (start_us, end_us) = (range.cut.start_us(), range.cut.end_us());
-        let percentiles = range.percentiles && matches!(range.cut, Cut::Level { .. });
-        let kept = self.kept(level, (start_us, end_us), range.tag.is_none())?;
-        let is_dirty = kept.is_some() && self.is_dirty()?;
+        let asked = Asked {
+            level: range.cut.level(),
+            span_us: (range.cut.start_us(), range.cut.end_us()),
+            tag: range.tag,
+            percentiles: range.percentiles && matches!(range.cut, Cut::Level { .. }),
+        };
+        let kept = Kept {
+            watermarks: self.watermarks()?,
+            floors: self.rollup_floors()?,
+            is_dirty: self.is_dirty()?,
+        };
         for &(series, line) in &range.series {
             self.check()?;
-            let mut spans = vec![(start_us, end_us)];
-            if let Some(kept) = kept {
-                let dirty = if is_dirty { self.dirty_buckets(series, level, kept)? } else { Vec::new() };
-                self.rollups(level, series, kept, |bucket| {
-                    if dirty.binary_search(&bucket.start_us).is_err() {
-                        lines.add(line, bucket);
-                    }
-                })?;
-                spans = dirty.iter().map(|&dirty_us| (dirty_us, dirty_us + level.width_us())).collect();
-                spans.extend([(start_us, kept.0), (kept.1, end_us)]);
-            }
-            for span in spans {
-                self.computed(level, series, range.tag, span, percentiles, |bucket| lines.add(line, bucket))?;
-            }
+            self.of_series(series, asked, &kept, &mut |bucket| lines.add(line, bucket))?;
         }
         Ok(lines.finish())
     }
 
-    /// The part of a span of which rollups of a level are kept.
-    fn kept(
+    /// Shows buckets of a series, of a day also in parts.
+    fn of_series(
         &self,
-        level: Level,
-        (start_us, end_us): (Micros, Micros),
-        is_of_all: bool,
-    ) -> Result<Option<(Micros, Micros)>, StoreError> {
-        let until_us = self.watermarks()?.stored_before_us(level).min(end_us);
-        let from_us =
-            self.rollup_floors()?[level as usize].map_or(start_us, |floor_us| floor_us.max(start_us));
-        Ok((is_of_all && from_us < until_us).then_some((from_us, until_us)))
+        series: SeriesId,
+        asked: Asked,
+        kept: &Kept,
+        see: &mut dyn FnMut(Bucket),
+    ) -> Result<(), StoreError> {
+        let Asked { level, span_us, tag, percentiles } = asked;
+        let Some(kept_us) = kept.of(asked) else {
+            return self.fresh(series, asked, kept, see);
+        };
+        let dirty = if kept.is_dirty { self.dirty_buckets(series, level, kept_us)? } else { Vec::new() };
+        self.rollups(level, series, kept_us, |bucket| {
+            if dirty.binary_search(&bucket.start_us).is_err() {
+                see(bucket);
+            }
+        })?;
+        self.computed(level, series, tag, (span_us.0, kept_us.0), percentiles, &mut *see)?;
+        for dirty_us in dirty {
+            let span_us = (dirty_us, dirty_us + level.width_us());
+            self.fresh(series, Asked { span_us, ..asked }, kept, see)?;
+        }
+        self.fresh(series, Asked { span_us: (kept_us.1, span_us.1), ..asked }, kept, see)
+    }
+
+    /// Shows buckets that are not kept. A day is put together from its hours, most of which are, unless it is
+    /// asked for percentiles.
+    fn fresh(
+        &self,
+        series: SeriesId,
+        asked: Asked,
+        kept: &Kept,
+        see: &mut dyn FnMut(Bucket),
+    ) -> Result<(), StoreError> {
+        let Asked { level, span_us, tag, percentiles } = asked;
+        let hours = Asked { level: Level::Hour, ..asked };
+        if level == Level::Day && !percentiles && kept.of(hours).is_some() {
+            let part = &mut |hour| see(Bucket { median: None, p95: None, ..hour });
+            return self.of_series(series, hours, kept, part);
+        }
+        self.computed(level, series, tag, span_us, percentiles, see)
     }
 
     /// Shows the kept buckets of a series with a start in a span.
