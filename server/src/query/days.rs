@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeZone as _};
+use chrono::{DateTime, Days, NaiveDate, NaiveTime, Offset as _, TimeZone as _};
 use chrono_tz::Tz;
 
 use crate::{
@@ -43,10 +43,12 @@ pub(super) fn date(field: &'static str, text: &str) -> Result<NaiveDate, Error> 
     })
 }
 
-/// The date that a time lies on.
+/// The date that a time lies on; None: beyond the calendar, there or in UTC.
 pub(super) fn date_of(zone: Option<Tz>, time_us: Micros) -> Option<NaiveDate> {
-    let time = DateTime::from_timestamp_micros(time_us)?;
-    Some(zone.map_or_else(|| time.date_naive(), |zone| time.with_timezone(&zone).date_naive()))
+    let time = DateTime::from_timestamp_micros(time_us)?.naive_utc();
+    let Some(zone) = zone else { return Some(time.date()) };
+    // A local time of the calendar's first or last day may lie outside of it.
+    Some(time.checked_add_offset(zone.offset_from_utc_datetime(&time).fix())?.date())
 }
 
 /// The days from one date to another, both included.
@@ -125,6 +127,26 @@ mod tests {
         assert_eq!(hours("America/Asuncion", "2023-09-30", "2023-10-02"), [24, 23, 24]);
         // Samoa left out the 30th.
         assert_eq!(hours("Pacific/Apia", "2011-12-29", "2011-12-31"), [24, 24]);
+    }
+
+    #[test]
+    fn the_ends_of_the_calendar_are_no_surprise() {
+        let ends = [DateTime::<chrono::Utc>::MIN_UTC, DateTime::<chrono::Utc>::MAX_UTC];
+        for (name, told) in [("", [true, true]), ("Europe/Berlin", [true, false])] {
+            let zone = time_zone(name).unwrap();
+            let dates = ends.map(|end| date_of(zone, end.timestamp_micros()));
+            assert_eq!(dates.map(|date| date.is_some()), told, "{name:?}");
+        }
+        let west = time_zone("America/Asuncion").unwrap();
+        assert_eq!(date_of(west, ends[0].timestamp_micros()), None);
+        // Whatever comes of the days at the ends, it is an answer.
+        for zone in ["Europe/Berlin", "America/Asuncion", "Asia/Kathmandu"] {
+            let zone = time_zone(zone).unwrap();
+            let _ = days(zone, NaiveDate::MIN, NaiveDate::MIN);
+            let _ = days(zone, NaiveDate::MAX, NaiveDate::MAX);
+            let before = NaiveDate::MAX.pred_opt().unwrap();
+            let _ = days(zone, before, before);
+        }
     }
 
     #[test]

@@ -162,14 +162,11 @@ pub async fn range(store: &dyn Store, query: RangeQuery) -> Result<RangePage, Er
 /// The buckets that hold a range, all of them whole.
 fn cut(level: Level, zone: Option<Tz>, (start_us, end_us): (Micros, Micros)) -> Result<Cut, Error> {
     if level == Level::Day {
-        let date = |time_us| {
-            let beyond = || Error::BadRequest {
-                field: "start_us",
-                message: format!("{time_us} is beyond the calendar"),
-            };
+        let date = |field, time_us| {
+            let beyond = || Error::BadRequest { field, message: format!("{time_us} is beyond the calendar") };
             days::date_of(zone, time_us).ok_or_else(beyond)
         };
-        return days::days(zone, date(start_us)?, date(end_us - 1)?);
+        return days::days(zone, date("start_us", start_us)?, date("end_us", end_us - 1)?);
     }
     let end_us = level.floor(end_us - 1).saturating_add(level.width_us());
     Ok(Cut::Level { level, start_us: level.floor(start_us), end_us })
