@@ -238,8 +238,11 @@ impl Exposition {
     /// Buckets grow, and the last of them counts everything.
     fn check_histograms(&self) {
         let mut buckets: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
-        for (series, value) in self.samples.iter().filter(|(series, _)| series.contains("le=\"")) {
-            let (before, rest) = series.split_once("le=\"").expect("just seen");
+        // Other labels end in "le" too.
+        let bound = |series: &str| series.find("{le=\"").or(series.find(",le=\"")).map(|at| at + 1);
+        for (series, value) in &self.samples {
+            let Some((before, rest)) = bound(series).map(|at| series.split_at(at)) else { continue };
+            let rest = rest.strip_prefix("le=\"").expect("just seen");
             let (bound, after) = rest.split_once('"').expect("a closed text");
             let bound = if bound == "+Inf" { f64::INFINITY } else { bound.parse().expect("a bound") };
             let labels = format!("{before}{after}").replace(",}", "}").replace("{}", "");
