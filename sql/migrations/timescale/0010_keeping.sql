@@ -18,33 +18,26 @@ ALTER MATERIALIZED VIEW iot.rollup_milk_daily SET (timescaledb.materialized_only
 
 -- What is kept where, with sizes. Chunks of one stretch are one.
 CREATE VIEW iot.chunk AS
-SELECT c.source,
-       c.name,
-       c.start_time,
-       c.end_time,
-       pg_total_relation_size(c.relation) + COALESCE(pg_total_relation_size(c.columnstore), 0) AS bytes,
+WITH hypertable (source, name) AS (
+    VALUES ('reading', 'reading'), ('milking', 'milk_production_realtime')
+)
+SELECT h.source,
+       d.chunk_schema || '.' || d.chunk_name AS name,
+       i.range_start AS start_time,
+       i.range_end AS end_time,
+       d.total_bytes AS bytes,
        s.before_compression_total_bytes AS uncompressed_bytes,
-       c.compressed
-FROM (
-    SELECT CASE h.table_name WHEN 'reading' THEN 'reading' ELSE 'milking' END AS source,
-           i.chunk_schema || '.' || i.chunk_name AS name,
-           i.range_start AS start_time,
-           i.range_end AS end_time,
-           format('%I.%I', i.chunk_schema, i.chunk_name)::regclass AS relation,
-           CASE WHEN z.table_name IS NOT NULL
-                THEN format('%I.%I', z.schema_name, z.table_name)::regclass END AS columnstore,
-           i.is_compressed AS compressed,
-           h.table_name
-    FROM (VALUES ('reading'), ('milk_production_realtime')) AS h (table_name)
-    JOIN timescaledb_information.chunks AS i ON i.hypertable_schema = 'iot' AND i.hypertable_name = h.table_name
-    JOIN _timescaledb_catalog.chunk AS k ON k.schema_name = i.chunk_schema AND k.table_name = i.chunk_name
-    LEFT JOIN _timescaledb_catalog.chunk AS z ON z.id = k.compressed_chunk_id
-) AS c
-LEFT JOIN LATERAL (
-    SELECT before_compression_total_bytes
-    FROM chunk_compression_stats(format('iot.%I', c.table_name)::regclass)
-    WHERE chunk_schema || '.' || chunk_name = c.name
-) AS s ON c.compressed;
+       i.is_compressed AS compressed
+FROM hypertable AS h
+CROSS JOIN LATERAL chunks_detailed_size(format('iot.%I', h.name)::regclass) AS d
+JOIN timescaledb_information.chunks AS i
+    ON i.hypertable_schema = 'iot' AND i.hypertable_name = h.name
+       AND i.chunk_schema = d.chunk_schema AND i.chunk_name = d.chunk_name
+LEFT JOIN (
+    SELECT c.chunk_schema, c.chunk_name, c.before_compression_total_bytes
+    FROM hypertable AS h
+    CROSS JOIN LATERAL chunk_compression_stats(format('iot.%I', h.name)::regclass) AS c
+) AS s ON s.chunk_schema = d.chunk_schema AND s.chunk_name = d.chunk_name;
 
 -- Carried over: a day that has a rollup and no chunk was dropped. The readings of other days before the newest of these
 -- are mended.

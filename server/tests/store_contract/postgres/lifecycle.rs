@@ -7,7 +7,10 @@ use std::{
 
 use herdstream_server::{
     model::{Micros, RejectionCode, RejectionKind, SeriesId, Totals},
-    store::{Bucket, BucketRange, Cut, Level, Outcome, QuarantineSpan, Refresh, Retention, Store},
+    store::{
+        Bucket, BucketRange, Cut, Level, Outcome, QuarantineSpan, Refresh, Retention, Store,
+        postgres::{DirectCompress, PostgresConfig},
+    },
 };
 use secrecy::ExposeSecret as _;
 use sqlx::{Connection as _, Executor as _, PgConnection};
@@ -308,7 +311,9 @@ async fn chunks_are_compressed_where_that_exists() {
     if let Some(database) = Database::plain().await {
         assert_eq!(database.store().compress(Micros::MAX, false).await.unwrap(), None);
     }
-    let Some(database) = Database::timescale().await else { return };
+    // Compressed as they come, there would be nothing to do.
+    let later = |config: &mut PostgresConfig| config.direct_compress = DirectCompress::Never;
+    let Some(database) = Database::timescale_with(later).await else { return };
     let store = database.store();
     let series = fill(&*store).await;
     let before = answers(&*store, &series).await;
