@@ -33,6 +33,15 @@ impl Level {
         time_us.saturating_sub(time_us.rem_euclid(self.width_us()))
     }
 
+    /// The next finer one.
+    pub(in crate::store) const fn finer(self) -> Option<Self> {
+        match self {
+            Self::QuarterHour => None,
+            Self::Hour => Some(Self::QuarterHour),
+            Self::Day => Some(Self::Hour),
+        }
+    }
+
     /// As tables are named: `rollup_15min`, `rollup_hourly`, `rollup_daily`.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -82,6 +91,29 @@ impl Bucket {
             min: value,
             max: value,
             squares: 0.0,
+            median: None,
+            p95: None,
+        }
+    }
+
+    /// The bucket of one finite value or more, with their qualities; without qualities, all are valid.
+    pub(in crate::store) fn of_values(start_us: Micros, values: &[f64], qualities: &[Quality]) -> Self {
+        let count = values.len() as u64;
+        let valid_count = match qualities {
+            [] => count,
+            told => told.iter().filter(|quality| **quality == Quality::Valid).count() as u64,
+        };
+        let sum: f64 = values.iter().sum();
+        let mean = sum / count as f64;
+        Self {
+            start_us,
+            count,
+            valid_count,
+            error_count: count - valid_count,
+            sum,
+            min: values.iter().copied().fold(f64::INFINITY, f64::min),
+            max: values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+            squares: values.iter().map(|value| (value - mean) * (value - mean)).sum(),
             median: None,
             p95: None,
         }

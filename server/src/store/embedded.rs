@@ -48,6 +48,7 @@ mod journal;
 mod keeping;
 mod keys;
 mod late;
+mod open;
 mod read;
 mod refresh;
 mod retain;
@@ -176,17 +177,29 @@ impl EmbeddedStore {
         ask: impl FnOnce(&Engine) -> A + Send + 'static,
         work: impl FnOnce(&View<'_>, A) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        self.note(what, move |engine, watch| {
+            let asked = ask(engine);
+            let view = engine.watched(watch);
+            Ok((work(&view, asked)?, view.looked.describe()))
+        })
+        .await
+    }
+
+    /// Has something read that also tells what it looked at.
+    async fn note<T: Send + 'static>(
+        &self,
+        what: impl fmt::Debug,
+        work: impl FnOnce(&Engine, Watch) -> Result<(T, String), StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
         let call = Call::current();
-        let (answer, step) = self
+        let (answer, plan, took) = self
             .with_engine(call.deadline, move |engine, watch| {
                 let began = Instant::now();
-                let asked = ask(engine);
-                let view = engine.watched(watch);
-                Ok((work(&view, asked)?, (view.looked.describe(), began.elapsed())))
+                let (answer, plan) = work(engine, watch)?;
+                Ok((answer, plan, began.elapsed()))
             })
             .await?;
         if let Some(steps) = call.steps {
-            let (plan, took) = step;
             steps.note(Step { statement: format!("{what:?}"), plan, took });
         }
         Ok(answer)
@@ -319,7 +332,11 @@ impl Store for EmbeddedStore {
 
     async fn buckets(&self, range: BucketRange) -> Result<Vec<(u32, Bucket)>, StoreError> {
         let what = (range.cut.clone(), range.tag, range.series.len());
-        self.read(what, move |view| view.buckets(&range)).await
+        self.note(what, move |engine, watch| {
+            let (view, open) = engine.watched_with_open(&watch, range.series.iter().map(|&(id, _)| id))?;
+            Ok((view.buckets(&range, &open)?, view.looked.describe()))
+        })
+        .await
     }
 
     async fn milk(&self, range: MilkRange) -> Result<Vec<MilkBucket>, StoreError> {

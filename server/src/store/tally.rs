@@ -61,25 +61,7 @@ impl Tally {
         if values.is_empty() {
             return;
         }
-        let count = values.len() as u64;
-        let valid_count = match qualities {
-            [] => count,
-            told => told.iter().filter(|quality| **quality == Quality::Valid).count() as u64,
-        };
-        let sum: f64 = values.iter().sum();
-        let mean = sum / count as f64;
-        let more = Bucket {
-            start_us: self.bucket.start_us,
-            count,
-            valid_count,
-            error_count: count - valid_count,
-            sum,
-            min: values.iter().copied().fold(f64::INFINITY, f64::min),
-            max: values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
-            squares: values.iter().map(|value| (value - mean) * (value - mean)).sum(),
-            median: None,
-            p95: None,
-        };
+        let more = Bucket::of_values(self.bucket.start_us, values, qualities);
         if self.bucket.count == 0 {
             self.bucket = more;
         } else {

@@ -3,6 +3,7 @@
 use super::{
     keys,
     late::{Floors, Watermarks},
+    open::Open,
     rollup, rows,
     view::View,
     watch::Looked,
@@ -24,14 +25,15 @@ struct Asked {
     percentiles: bool,
 }
 
-/// What is kept of all series.
-struct Kept {
+/// What is known without a look at readings.
+struct Kept<'a> {
     watermarks: Watermarks,
     floors: Floors,
     is_dirty: bool,
+    open: &'a Open,
 }
 
-impl Kept {
+impl Kept<'_> {
     /// The part of a span of which rollups are kept.
     fn of(&self, asked: Asked) -> Option<(Micros, Micros)> {
         let (start_us, end_us) = asked.span_us;
@@ -39,11 +41,18 @@ impl Kept {
         let from_us = self.floors[asked.level as usize].map_or(start_us, |floor_us| floor_us.max(start_us));
         (asked.tag.is_none() && from_us < until_us).then_some((from_us, until_us))
     }
+
+    /// The part of a span of which buckets are open.
+    fn open(&self, asked: Asked) -> Option<(Micros, Micros)> {
+        let (start_us, end_us) = asked.span_us;
+        let from_us = self.open.since_us.max(start_us);
+        (asked.tag.is_none() && from_us < end_us).then_some((from_us, end_us))
+    }
 }
 
 impl View<'_> {
     /// Statistics of readings by line, then time.
-    pub(super) fn buckets(&self, range: &BucketRange) -> Result<Vec<(u32, Bucket)>, StoreError> {
+    pub(super) fn buckets(&self, range: &BucketRange, open: &Open) -> Result<Vec<(u32, Bucket)>, StoreError> {
         let mut lines = Lines::new(range.cut.clone());
         let asked = Asked {
             level: range.cut.level(),
@@ -55,6 +64,7 @@ impl View<'_> {
             watermarks: self.watermarks()?,
             floors: self.rollup_floors()?,
             is_dirty: self.is_dirty()?,
+            open,
         };
         for &(series, line) in &range.series {
             self.check()?;
@@ -63,12 +73,12 @@ impl View<'_> {
         Ok(lines.finish())
     }
 
-    /// Shows buckets of a series, of a day also in parts.
+    /// Shows buckets of a series, those that are not kept also in parts.
     fn of_series(
         &self,
         series: SeriesId,
         asked: Asked,
-        kept: &Kept,
+        kept: &Kept<'_>,
         see: &mut dyn FnMut(Bucket),
     ) -> Result<(), StoreError> {
         let Asked { level, span_us, tag, percentiles } = asked;
@@ -84,27 +94,42 @@ impl View<'_> {
         self.computed(level, series, tag, (span_us.0, kept_us.0), percentiles, &mut *see)?;
         for dirty_us in dirty {
             let span_us = (dirty_us, dirty_us + level.width_us());
-            self.fresh(series, Asked { span_us, ..asked }, kept, see)?;
+            match level {
+                Level::Day => self.fresh(series, Asked { span_us, ..asked }, kept, see)?,
+                // None of its quarters is clean.
+                _ => self.computed(level, series, tag, span_us, percentiles, &mut *see)?,
+            }
         }
         self.fresh(series, Asked { span_us: (kept_us.1, span_us.1), ..asked }, kept, see)
     }
 
-    /// Shows buckets that are not kept. A day is put together from its hours, most of which are, unless it is
-    /// asked for percentiles.
+    /// Shows buckets that are not kept. They are put together from finer ones, most of which are kept or open, unless
+    /// it is asked for percentiles.
     fn fresh(
         &self,
         series: SeriesId,
         asked: Asked,
-        kept: &Kept,
+        kept: &Kept<'_>,
         see: &mut dyn FnMut(Bucket),
     ) -> Result<(), StoreError> {
         let Asked { level, span_us, tag, percentiles } = asked;
-        let hours = Asked { level: Level::Hour, ..asked };
-        if level == Level::Day && !percentiles && kept.of(hours).is_some() {
-            let part = &mut |hour| see(Bucket { median: None, p95: None, ..hour });
-            return self.of_series(series, hours, kept, part);
+        if let Some(level) = level.finer().filter(|_| !percentiles) {
+            let finer = Asked { level, ..asked };
+            if kept.of(finer).is_some() || kept.open(finer).is_some() {
+                let part = &mut |finer| see(Bucket { median: None, p95: None, ..finer });
+                return self.of_series(series, finer, kept, part);
+            }
         }
-        self.computed(level, series, tag, span_us, percentiles, see)
+        let open_us = kept.open(asked).filter(|_| level == Level::QuarterHour);
+        let read_us = (span_us.0, open_us.map_or(span_us.1, |(from_us, _)| from_us));
+        self.computed(level, series, tag, read_us, percentiles, &mut *see)?;
+        if let Some(open_us) = open_us {
+            kept.open.of(series, open_us).for_each(|bucket| {
+                Looked::add(&self.looked.open, 1);
+                see(bucket);
+            });
+        }
+        Ok(())
     }
 
     /// Shows the kept buckets of a series with a start in a span.

@@ -9,6 +9,7 @@ use super::{
     engine::{Engine, undecodable},
     keys::{self, BlockKey, HOUR_US, Kind},
     late::{Late, Marks, Written},
+    open::Filled,
     rows,
     tags::Noted,
     view::View,
@@ -51,11 +52,14 @@ pub(super) struct Committed {
 /// A group turned into a batch, and what is true once that is written.
 pub(super) struct Draft {
     batch: OwnedWriteBatch,
+    /// Its number; None: nothing changes.
+    number: Option<u64>,
     pub(super) outcomes: Vec<Outcome>,
     /// Statuses after the commit.
     pub(super) touched: Vec<(u32, Status)>,
     /// Days that get readings.
     pub(super) days: Vec<i64>,
+    filled: Filled,
     series: Vec<SeriesId>,
     producers: Vec<(ProducerId, ProducerRow)>,
     minutes: Vec<(i64, u64)>,
@@ -86,6 +90,9 @@ impl Committed {
         for (day, written) in draft.milked {
             self.milked.insert(day, written);
         }
+        if let Some(number) = draft.number {
+            engine.open.fill(number, draft.filled);
+        }
         engine.devices.set(&draft.touched);
         engine.catalogue.end(draft.series.into_iter());
         draft.outcomes
@@ -113,9 +120,11 @@ impl Committed {
         let mut draft = Draft {
             // More would only be right for blocks of a single reading.
             batch: engine.batch(readings / 4),
+            number: None,
             outcomes: Vec::with_capacity(group.producers.len()),
             touched: Vec::new(),
             days: Vec::new(),
+            filled: engine.open.filling(),
             series: Vec::new(),
             producers: Vec::new(),
             minutes: Vec::new(),
@@ -143,6 +152,7 @@ impl Committed {
         }
         if !draft.batch.is_empty() {
             draft.batch.insert(engine.rows(), keys::LAST_COMMIT, rows::encode_number(number));
+            draft.number = Some(number);
         }
         Ok(draft)
     }
@@ -246,6 +256,7 @@ impl Committed {
             })?;
             heard.add(device, run);
             minutes.add(run);
+            draft.filled.add(run);
 
             let day = key.day();
             let chunk = match &mut chunk {

@@ -44,6 +44,11 @@ impl Devices {
         }
     }
 
+    /// Time of the newest reading of all.
+    pub(super) fn newest_us(&self) -> Option<Micros> {
+        self.statuses.read().iter().flatten().map(|status| status.last_seen_us).max()
+    }
+
     /// Devices seen at `since_us` or after.
     pub(super) fn count_since(&self, since_us: Micros) -> u64 {
         self.statuses.read().iter().flatten().filter(|status| status.last_seen_us >= since_us).count() as u64

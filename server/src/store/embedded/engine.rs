@@ -10,6 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
 };
 
 use fjall::{
@@ -27,6 +28,7 @@ use super::{
     devices::Devices,
     format, journal,
     keys::{self, Table},
+    open::{Open, OpenBuckets},
     rows,
     view::View,
     watch::Watch,
@@ -51,6 +53,7 @@ pub(super) type Chunks = BTreeMap<i64, Keyspace>;
 pub(super) struct Engine {
     pub(super) catalogue: Catalogue,
     pub(super) devices: Devices,
+    pub(super) open: OpenBuckets,
     rows: Keyspace,
     rollups: Keyspace,
     chunks: RwLock<Arc<Chunks>>,
@@ -91,9 +94,10 @@ impl Engine {
             chunks.insert(day, chunk);
         }
         format::sync_dir(&dir.join("keyspaces")).map_err(|error| failed("open the engine", error.into()))?;
-        let engine = Self {
+        let mut engine = Self {
             catalogue: Catalogue::new(),
             devices: Devices::default(),
+            open: OpenBuckets::new(0, None),
             rows,
             rollups,
             chunks: RwLock::new(Arc::new(chunks)),
@@ -104,6 +108,8 @@ impl Engine {
         engine.finish_dropping()?;
         engine.complete()?;
         engine.load()?;
+        let commit = engine.view().number(keys::LAST_COMMIT)?;
+        engine.open = OpenBuckets::new(commit, engine.devices.newest_us());
         Ok(engine)
     }
 
@@ -142,6 +148,25 @@ impl Engine {
             if Arc::ptr_eq(&chunks, &self.chunks()) {
                 return View::new(self, snapshot, chunks, watch);
             }
+        }
+    }
+
+    /// As [`Engine::watched`], with the open buckets of some series as they are in it.
+    pub(super) fn watched_with_open(
+        &self,
+        watch: &Watch,
+        series: impl Iterator<Item = SeriesId>,
+    ) -> Result<(View<'_>, Open), StoreError> {
+        loop {
+            let held = self.open.held();
+            let view = self.watched(watch.clone());
+            // A commit can be seen a moment before it is counted.
+            if view.number(keys::LAST_COMMIT)? == held.commit {
+                return Ok((view, held.of(series)));
+            }
+            drop(held);
+            view.check()?;
+            thread::yield_now();
         }
     }
 

@@ -48,6 +48,7 @@ pub(super) struct Looked {
     pub(super) blocks: Cell<u64>,
     pub(super) readings: Cell<u64>,
     pub(super) rollups: Cell<u64>,
+    pub(super) open: Cell<u64>,
 }
 
 impl Looked {
@@ -60,6 +61,7 @@ impl Looked {
         let counts = [
             (&self.rows, "rows"),
             (&self.rollups, "rows of rollups"),
+            (&self.open, "open buckets"),
             (&self.hours, "hours of series"),
             (&self.blocks, "blocks"),
             (&self.readings, "readings"),

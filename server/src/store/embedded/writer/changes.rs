@@ -72,6 +72,9 @@ impl Writer {
         if !batch.is_empty() {
             engine::write(batch, false)?;
             self.committed.late.watermarks = watermarks;
+            if let Some(stored_us) = watermarks.stored_before_us {
+                engine.open.stored_before(stored_us);
+            }
             engine.rotate()?;
         }
         Ok(())
