@@ -6,6 +6,7 @@ use super::{
     engine::{self, Engine},
     keys::{self, Kind, Table},
     late::Written,
+    view::View,
 };
 use crate::{model::DAY_US, store::StoreError};
 
@@ -53,12 +54,26 @@ impl Engine {
         engine::write(batch, true)
     }
 
-    /// Lists the days from before tags were noted, and counts the milkings of each day; once.
+    /// Adds what directories of before lack; once.
     pub(super) fn complete(&self) -> Result<(), StoreError> {
         let view = self.view();
-        if view.get(keys::COMPLETE)?.is_some() {
-            return Ok(());
+        match view.get(keys::COMPLETE)?.as_deref() {
+            None => self.complete_days(&view)?,
+            Some([]) => {}
+            Some(_) => return Ok(()),
         }
+        let mut batch = self.batch(1);
+        view.scan(&keys::devices_of_farm(None), |key, _| {
+            let (farm_id, device_uid) = keys::parse_device(key)?;
+            batch.insert(self.rows(), keys::home(&device_uid, farm_id), []);
+            Ok(true)
+        })?;
+        batch.insert(self.rows(), keys::COMPLETE, [1]);
+        engine::write(batch, false)
+    }
+
+    /// Counts milkings by day, and has readings be found by animal and zone.
+    fn complete_days(&self, view: &View<'_>) -> Result<(), StoreError> {
         let mut milked: BTreeMap<i64, Written> = BTreeMap::new();
         view.scan(&keys::table(Table::Milkings), |key, value| {
             let written = milked.entry(keys::parse_milking(key)?.1.div_euclid(DAY_US)).or_default();

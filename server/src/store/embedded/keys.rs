@@ -41,6 +41,8 @@ pub(super) enum Table {
     MilkDays = 15,
     /// Days from before readings were found by animal and zone.
     Untagged = 16,
+    /// Farms that have a device of a name.
+    Homes = 17,
 }
 
 /// Number of the last commit.
@@ -167,6 +169,26 @@ pub(super) fn device(farm_id: i32, device_uid: &str) -> Vec<u8> {
     let mut key = devices_of_farm(Some(farm_id));
     put_ordered_text(&mut key, device_uid);
     key
+}
+
+/// Farms that have a device of this name.
+pub(super) fn homes(device_uid: &str) -> Vec<u8> {
+    let mut key = vec![Table::Homes as u8];
+    put_ordered_text(&mut key, device_uid);
+    key
+}
+
+/// One of [`homes`].
+pub(super) fn home(device_uid: &str, farm_id: i32) -> Vec<u8> {
+    let mut key = homes(device_uid);
+    key.extend(ordered_farm(farm_id));
+    key
+}
+
+/// The farm inside the key of [`home`].
+pub(super) fn parse_home(key: &[u8]) -> Result<i32, Undecodable> {
+    let farm = key.last_chunk().ok_or(Undecodable("a home has no farm"))?;
+    Ok(unordered_farm(*farm))
 }
 
 /// Farm and identifier inside the key of [`device`].

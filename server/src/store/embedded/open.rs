@@ -156,3 +156,72 @@ impl Filled {
 fn behind(time_us: Micros) -> Micros {
     Level::QuarterHour.floor(time_us).saturating_add(Level::QuarterHour.width_us())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUARTER: Micros = Level::QuarterHour.width_us();
+
+    fn reading(series: u32, time_us: Micros) -> Reading {
+        Reading {
+            series: SeriesId(series),
+            time_us,
+            value: 1.0,
+            quality: Quality::Valid,
+            is_interpolated: false,
+            animal_id: None,
+            zone_id: None,
+            battery_level: None,
+            signal_strength: None,
+            session_id: None,
+            metadata: None,
+        }
+    }
+
+    fn fill(open: &OpenBuckets, commit: u64, readings: &[Reading]) {
+        let mut filled = open.filling();
+        let readings: Vec<_> = readings.iter().collect();
+        readings.chunk_by(|a, b| a.series == b.series).for_each(|run| filled.add(run));
+        open.fill(commit, filled);
+    }
+
+    /// Since when buckets are held, and the starts and counts of a series' buckets.
+    fn held(open: &OpenBuckets, series: u32) -> (Micros, Vec<(Micros, u64)>) {
+        let held = open.held().of([SeriesId(series)].into_iter());
+        let buckets = held.of(SeriesId(series), (Micros::MIN, Micros::MAX));
+        (held.since_us, buckets.map(|bucket| (bucket.start_us, bucket.count)).collect())
+    }
+
+    #[test]
+    fn what_came_before_the_start_is_not_held() {
+        let open = OpenBuckets::new(7, Some(QUARTER + 1));
+        assert_eq!(open.held().commit, 7);
+        fill(&open, 8, &[reading(1, 2 * QUARTER - 1), reading(1, 2 * QUARTER), reading(1, 2 * QUARTER)]);
+        fill(&open, 9, &[reading(1, 2 * QUARTER + 5), reading(1, 4 * QUARTER)]);
+        assert_eq!(open.held().commit, 9);
+        assert_eq!(held(&open, 1), (2 * QUARTER, vec![(2 * QUARTER, 3), (4 * QUARTER, 1)]));
+        assert_eq!(held(&open, 2), (2 * QUARTER, vec![]));
+    }
+
+    #[test]
+    fn what_is_stored_is_let_go() {
+        let open = OpenBuckets::new(0, None);
+        fill(&open, 1, &[reading(1, 0), reading(1, QUARTER), reading(2, 0)]);
+        open.stored_before(QUARTER + 5);
+        assert_eq!(held(&open, 1), (QUARTER, vec![(QUARTER, 1)]));
+        open.stored_before(0);
+        assert_eq!(held(&open, 2), (QUARTER, vec![]), "never back");
+    }
+
+    #[test]
+    fn more_than_is_held_is_let_go_at_once() {
+        let open = OpenBuckets::new(0, None);
+        let many: Vec<_> = (0..=MOST as i64).map(|n| reading(1, n * QUARTER)).collect();
+        fill(&open, 1, &many);
+        let since_us = many.len() as i64 * QUARTER;
+        assert_eq!(held(&open, 1), (since_us, vec![]));
+        fill(&open, 2, &[reading(1, since_us - 1), reading(1, since_us)]);
+        assert_eq!(held(&open, 1), (since_us, vec![(since_us, 1)]));
+    }
+}

@@ -81,32 +81,45 @@ impl View<'_> {
         };
         let mut found = Vec::new();
         let (Some(first), true) = (after.checked_add(1), limit > 0) else { return Ok(found) };
-        let Some(farm_id) = filter.farm_id else {
-            // In the order in which they are answered.
-            let (first, last) = (keys::series_by_id(SeriesId(first)), keys::series_by_id(SeriesId(u32::MAX)));
-            self.scan_range(&first, &last, |id, row| {
-                let (_, key) = decode_series(row)?;
-                if fits(&key) {
-                    found.push((SeriesId(keys::parse_numbered(id)?), key));
-                }
-                Ok(found.len() < limit)
-            })?;
-            return Ok(found);
-        };
-        let prefix = match &filter.device_uid {
-            Some(device_uid) => keys::series_of_device(farm_id, device_uid),
-            None => keys::series_of_farm(Some(farm_id)),
-        };
-        self.scan(&prefix, |key, value| {
-            let (key, id) = (keys::parse_series(key)?, SeriesId(Input(value).number()?));
-            if id.0 > after && fits(&key) {
-                found.push((id, key));
+        let prefixes = match (filter.farm_id, &filter.device_uid) {
+            (Some(farm_id), Some(device_uid)) => vec![keys::series_of_device(farm_id, device_uid)],
+            (Some(farm_id), None) => vec![keys::series_of_farm(Some(farm_id))],
+            (None, Some(device_uid)) => self.series_of_namesakes(device_uid)?,
+            (None, None) => {
+                // In the order in which they are answered.
+                let last = keys::series_by_id(SeriesId(u32::MAX));
+                self.scan_range(&keys::series_by_id(SeriesId(first)), &last, |id, row| {
+                    let (_, key) = decode_series(row)?;
+                    if fits(&key) {
+                        found.push((SeriesId(keys::parse_numbered(id)?), key));
+                    }
+                    Ok(found.len() < limit)
+                })?;
+                return Ok(found);
             }
-            Ok(true)
-        })?;
+        };
+        for prefix in prefixes {
+            self.scan(&prefix, |key, value| {
+                let (key, id) = (keys::parse_series(key)?, SeriesId(Input(value).number()?));
+                if id.0 > after && fits(&key) {
+                    found.push((id, key));
+                }
+                Ok(true)
+            })?;
+        }
         found.sort_unstable_by_key(|&(id, _)| id);
         found.truncate(limit);
         Ok(found)
+    }
+
+    /// Prefixes of the series of every farm's device of this name.
+    fn series_of_namesakes(&self, device_uid: &str) -> Result<Vec<Vec<u8>>, StoreError> {
+        let mut prefixes = Vec::new();
+        self.scan(&keys::homes(device_uid), |key, _| {
+            prefixes.push(keys::series_of_device(keys::parse_home(key)?, device_uid));
+            Ok(true)
+        })?;
+        Ok(prefixes)
     }
 
     pub(super) fn device(&self, farm_id: i32, device_uid: &str) -> Result<Option<Device>, StoreError> {

@@ -81,6 +81,7 @@ fn insert(engine: &Engine, created: &[(SeriesId, SeriesKey)]) -> Result<(), Stor
                     let device = next_device;
                     next_device += 1;
                     batch.insert(engine.rows(), row.clone(), rows::encode_device(device, &key.device_type));
+                    batch.insert(engine.rows(), keys::home(&key.device_uid, key.farm_id), []);
                     new_devices.insert(row, device);
                     device
                 }

@@ -5,7 +5,7 @@ use super::*;
 use crate::{
     model::{Milking, Quality, Reading, SeriesKey, Totals},
     store::{
-        Batch, Bucket, BucketRange, CommitGroup, Cut, ProducerCommit, Refresh as Asked, Store,
+        Batch, Bucket, BucketRange, CommitGroup, Cut, ProducerCommit, Refresh as Asked, SeriesFilter, Store,
         embedded::{EmbeddedConfig, EmbeddedStore, keys::Kind},
     },
 };
@@ -65,6 +65,7 @@ async fn compare(store: &EmbeddedStore, series: &[SeriesId]) {
             cut: Cut::Level { level, start_us, end_us },
             percentiles: true,
         };
+        let in_parts = store.buckets(BucketRange { percentiles: false, ..range.clone() }).await.unwrap();
         let answered = store.buckets(range).await.unwrap();
         let engine = store.shared.engine().unwrap();
         let view = engine.view();
@@ -74,6 +75,19 @@ async fn compare(store: &EmbeddedStore, series: &[SeriesId]) {
             view.computed(level, id, None, (start_us, end_us), true, see).unwrap();
         }
         assert_eq!(answered, computed, "{level:?}");
+        let exact =
+            |(line, bucket): &(u32, Bucket)| (*line, bucket.start_us, bucket.count, bucket.min, bucket.max);
+        assert!(in_parts.iter().map(exact).eq(computed.iter().map(exact)), "{level:?}: {in_parts:?}");
+        for ((_, part), (_, whole)) in in_parts.iter().zip(&computed) {
+            assert!(
+                (part.sum - whole.sum).abs() <= 1e-9 * whole.sum.abs().max(1e3),
+                "{part:?}, not {whole:?}"
+            );
+            assert!(
+                (part.squares - whole.squares).abs() <= 1e-9 * whole.squares.max(1e3),
+                "{part:?}, not {whole:?}"
+            );
+        }
     }
 }
 
@@ -100,6 +114,7 @@ proptest! {
                 }));
             }
             commit(&store, readings, Vec::new()).await;
+            compare(&store, &series).await;
             let asked = Asked { close_before_us: DAY * DAY_US + 35 * HOUR_US, span_us: None };
             store.refresh(asked).await.unwrap();
             compare(&store, &series).await;
@@ -138,6 +153,9 @@ async fn a_directory_of_before_is_completed() {
             let chunk = &engine.chunks()[&DAY];
             batch.remove(chunk, keys::tagged_series(Tag::Animal(id.0 as i32), *id));
         }
+        for n in [1, 2] {
+            batch.remove(engine.rows(), keys::home(&key(n).device_uid, 1));
+        }
         super::super::engine::write(batch, true).unwrap();
     }
     store.close().await;
@@ -151,6 +169,9 @@ async fn a_directory_of_before_is_completed() {
         chunks.iter().filter(|chunk| chunk.table == "milking").cloned().collect()
     };
     assert_eq!(milkings(&store.chunks().await.unwrap()), milkings(&chunks));
+    let of_device = SeriesFilter { device_uid: Some(key(2).device_uid), ..SeriesFilter::default() };
+    let found = store.find_series(of_device).await.unwrap();
+    assert_eq!(found, [(series[1], key(2))]);
     let tagged = async |animal: u32, day: i64| {
         let found = store.tagged_series(Tag::Animal(animal as i32), day * DAY_US, (day + 1) * DAY_US).await;
         found.unwrap().into_iter().map(|(id, _)| id).collect::<Vec<_>>()
