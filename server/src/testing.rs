@@ -100,6 +100,11 @@ impl TestServer {
         format!("http://{}", self.config.listen)
     }
 
+    /// Where to connect for administration, as a URL; None without that service.
+    pub fn admin_endpoint(&self) -> Option<String> {
+        self.config.admin_listen.map(|address| format!("http://{address}"))
+    }
+
     /// Where its data is.
     pub fn data_dir(&self) -> &Path {
         &self.config.store.data_dir
@@ -168,6 +173,7 @@ impl TestServer {
         let store = FaultyStore::new(Arc::new(store), Arc::clone(&self.faults));
         let server = Server::bind_over(self.config.clone(), Arc::new(store)).await.expect("the server binds");
         self.config.listen = server.local_addr();
+        self.config.admin_listen = server.admin_addr();
         self.faults.attach(server.ingest().clone());
         let shutdown = CancellationToken::new();
         self.running = Some(Running {

@@ -197,6 +197,14 @@ pub(crate) fn assert_reason(status: &Status, reason: Reason) {
     assert_eq!(status.code(), reason.code(), "{status:?}");
 }
 
+/// Waits until everything that was taken in has left the pool. A batch stays in it until its commit, which is later
+/// than the end of a stream that was refused for a message after it.
+pub(crate) async fn pool_is_whole(server: &TestServer) {
+    // What is larger than the pool is charged as all of it.
+    let all = server.ingest().pool().clone().acquire(usize::MAX / 2);
+    tokio::time::timeout(PATIENCE, all).await.expect("nothing stays in the pool");
+}
+
 /// Every reading of temperature of a device.
 pub(crate) async fn stored(server: &TestServer, device: &str) -> Vec<v1::StoredReading> {
     let mut client = query_client(server).await;
