@@ -1,7 +1,5 @@
 //! Buckets, line by line; a page is the next stretch of time of all lines.
 
-use std::hash::Hash;
-
 use super::{days, page::Token, scope::Subject};
 use crate::{
     error::Error,
@@ -19,15 +17,16 @@ pub(super) const PAGE_BUCKETS: usize = 30_000;
 const STRETCH: usize = 4_000;
 
 /// A question, checked.
-pub(super) struct Asked<'a, R> {
+pub(super) struct Asked<'a> {
     pub(super) subject: &'a Subject,
     pub(super) cut: Cut,
     pub(super) percentiles: bool,
     /// Buckets that a page may hold.
     pub(super) room: usize,
+    /// Empty: the first page.
     pub(super) token: &'a str,
-    /// What must not change between pages.
-    pub(super) request: &'a R,
+    /// Of the request.
+    pub(super) tokens: Token,
 }
 
 /// Buckets with their ends, by line.
@@ -44,8 +43,8 @@ pub(super) fn buckets_in(cut: &Cut) -> usize {
 }
 
 /// A page of buckets, and the token of the next.
-pub(super) async fn page<R: Hash>(store: &dyn Store, asked: Asked<'_, R>) -> Result<(Lines, String), Error> {
-    let Asked { subject, cut, percentiles, room, token, request } = asked;
+pub(super) async fn page(store: &dyn Store, asked: Asked<'_>) -> Result<(Lines, String), Error> {
+    let Asked { subject, cut, percentiles, room, token, tokens } = asked;
     let count = buckets_in(&cut);
     if count > MAX_BUCKETS {
         let message = format!(
@@ -59,7 +58,6 @@ pub(super) async fn page<R: Hash>(store: &dyn Store, asked: Asked<'_, R>) -> Res
             format!("{room} is below the {} lines of the answer: allow more, or ask for less", keys.len());
         return Err(Error::BadRequest { field: "page_size", message });
     }
-    let tokens = Token::of(request);
     let mut from_us = match tokens.read::<1>(token)? {
         Some([time_us]) => cut.start_of(time_us).ok_or_else(super::page::forged)?,
         None => cut.start_us(),

@@ -35,6 +35,12 @@ impl Token {
         Self { fingerprint: hasher.finish() }
     }
 
+    /// Whether `text` was written for this request.
+    pub(super) fn wrote(&self, text: &str) -> bool {
+        let fingerprint = text.split('-').next().and_then(|part| u64::from_str_radix(part, 16).ok());
+        fingerprint == Some(self.fingerprint)
+    }
+
     /// Writes a position.
     pub(super) fn write<const N: usize>(&self, position: [i64; N]) -> String {
         let mut text = format!("{:016x}", self.fingerprint);

@@ -3,7 +3,9 @@
 use chrono_tz::Tz;
 
 use super::{
-    PAGE_BYTES, aggregate, check_name, check_time, days, page_size,
+    PAGE_BYTES, aggregate, check_name, check_time, days,
+    page::{Token, forged},
+    page_size,
     readings::{self, MAX_READINGS, Page},
     scope::{Scope, Subject},
 };
@@ -120,17 +122,18 @@ pub async fn range(store: &dyn Store, query: RangeQuery) -> Result<RangePage, Er
         let message = "only days have a time zone: ask for RESOLUTION_DAY, or leave it out".to_owned();
         return Err(Error::BadRequest { field: "time_zone", message });
     }
+    let settled = query.settled(points)?;
     let metric = ("metric_name", std::slice::from_ref(&query.metric_name));
     let span = (query.start_us, query.end_us);
     let subject = query.scope.find(store, metric, span).await?;
     let lifecycle = store.lifecycle().await?;
-    let resolution = match query.resolution {
+    let resolution = match settled {
         Resolution::Auto => resolve(store, &query, (&subject, &lifecycle), zone, points).await?,
-        resolution => resolution,
+        settled => settled,
     };
+    let (token, tokens) = (&*query.page_token, query.tokens(points, resolution));
     let Resolution::Level(level) = resolution else {
-        let (token, bytes) = (&query.page_token, PAGE_BYTES / (1 + query.beside));
-        let page = Page { token, room, bytes, request: &(&query.scope, &query.metric_name, span) };
+        let page = Page { token, tokens, room, bytes: PAGE_BYTES / (1 + query.beside) };
         let (series, next_token) = readings::page(store, &subject, span, page).await?;
         let kept_from_us = lifecycle.raw_kept_from_us;
         return Ok(RangePage { data: RangeData::Readings(series), next_token, resolution, kept_from_us });
@@ -152,11 +155,29 @@ pub async fn range(store: &dyn Store, query: RangeQuery) -> Result<RangePage, Er
         cut,
         percentiles: query.statistics.iter().any(|of| matches!(of, Statistic::Median | Statistic::P95)),
         room: room.min(aggregate::PAGE_BUCKETS / (1 + query.beside)),
-        token: &query.page_token,
-        request: &(&query.scope, &query.metric_name, span, &query.time_zone, query.resolution, points),
+        token,
+        tokens,
     };
     let (lines, next_token) = aggregate::page(store, asked).await?;
     Ok(RangePage { data: RangeData::Buckets(lines), next_token, resolution, kept_from_us })
+}
+
+impl RangeQuery {
+    /// Tokens of this request when its pages are cut by `resolution`. Only the size of a page may change.
+    fn tokens(&self, points: usize, resolution: Resolution) -> Token {
+        let what = (&self.scope, &self.metric_name, self.start_us, self.end_us);
+        Token::of((what, &self.statistics, &self.time_zone, points, self.resolution, resolution))
+    }
+
+    /// How time is cut, as far as it is settled: by what is asked for, or by the page before.
+    fn settled(&self, points: usize) -> Result<Resolution, Error> {
+        if self.page_token.is_empty() {
+            return Ok(self.resolution);
+        }
+        let levels = Level::ALL.map(Resolution::Level);
+        let mut all = [Resolution::Raw].into_iter().chain(levels);
+        all.find(|resolution| self.tokens(points, *resolution).wrote(&self.page_token)).ok_or_else(forged)
+    }
 }
 
 /// The buckets that hold a range, all of them whole.

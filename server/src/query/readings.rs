@@ -1,8 +1,6 @@
 //! Readings, series by series, each by time.
 
-use std::hash::Hash;
-
-use super::{PAGE_BYTES, page::Token, scope::Subject};
+use super::{page::Token, scope::Subject};
 use crate::{
     error::Error,
     model::{Micros, Reading, SeriesKey},
@@ -19,25 +17,26 @@ const READING_BYTES: usize = 56;
 const SERIES_BYTES: usize = 1024;
 
 /// Which page.
-pub(super) struct Page<'a, R> {
+pub(super) struct Page<'a> {
+    /// Empty: the first.
     pub(super) token: &'a str,
+    /// Of the request.
+    pub(super) tokens: Token,
     /// Readings that it may hold.
     pub(super) room: usize,
     /// Encoded bytes that it may hold.
     pub(super) bytes: usize,
-    /// What must not change between pages.
-    pub(super) request: &'a R,
 }
 
 /// A page of readings, and the token of the next.
-pub(super) async fn page<R: Hash>(
+pub(super) async fn page(
     store: &dyn Store,
     subject: &Subject,
     (from_us, end_us): (Micros, Micros),
-    page: Page<'_, R>,
+    page: Page<'_>,
 ) -> Result<(Vec<(SeriesKey, Vec<Reading>)>, String), Error> {
-    let Page { token, mut room, bytes: mut bytes_left, request } = page;
-    let tokens = Token::of(request);
+    let Page { token, tokens, mut room, bytes } = page;
+    let mut bytes_left = bytes;
     let position = tokens.read::<3>(token)?;
     let mut items = Vec::new();
     for (id, key) in &subject.series {
@@ -51,7 +50,7 @@ pub(super) async fn page<R: Hash>(
         };
         // One more than fits shows that there is more.
         let limit = room.saturating_add(1);
-        let (tag, text_bytes) = (subject.tag, PAGE_BYTES + 1);
+        let (tag, text_bytes) = (subject.tag, bytes + 1);
         let range = SeriesRange { series: *id, tag, start_us, end_us, skip, limit, text_bytes };
         let found = store.range(range).await?;
         bytes_left = bytes_left.saturating_sub(SERIES_BYTES);

@@ -4,6 +4,7 @@ use tokio::sync::mpsc;
 
 use super::{
     PAGE_BYTES, check_time,
+    page::Token,
     readings::{self, Page},
     scope::Scope,
 };
@@ -44,7 +45,7 @@ pub async fn stream(
     let subject = scope.find(store, ("metric_names", &metric_names), (start_us, end_us)).await?;
     let mut token = String::new();
     loop {
-        let page = Page { token: &token, room: PART, bytes: PAGE_BYTES, request: &() };
+        let page = Page { token: &token, tokens: Token::of(()), room: PART, bytes: PAGE_BYTES };
         let (series, next) = readings::page(store, &subject, (start_us, end_us), page).await?;
         for part in series {
             if parts.send(Ok(part)).await.is_err() {

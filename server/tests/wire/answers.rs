@@ -13,19 +13,19 @@ use tonic_types::StatusExt as _;
 
 use crate::client::{assert_reason, ingest_client, query_client};
 
-const HOUR: i64 = 3_600_000_000;
-const DAY: i64 = 24 * HOUR;
+pub(crate) const HOUR: i64 = 3_600_000_000;
+pub(crate) const DAY: i64 = 24 * HOUR;
 /// 2026-03-27T00:00:00Z, two days before the clocks of Berlin jump.
-const START: i64 = 1_774_569_600_000_000;
+pub(crate) const START: i64 = 1_774_569_600_000_000;
 
 /// A reading of one of a few devices.
 #[derive(Clone, Debug)]
-struct Measured {
-    farm: i32,
-    device: u32,
-    time_us: i64,
-    quarters: i32,
-    animal: Option<i32>,
+pub(crate) struct Measured {
+    pub(crate) farm: i32,
+    pub(crate) device: u32,
+    pub(crate) time_us: i64,
+    pub(crate) quarters: i32,
+    pub(crate) animal: Option<i32>,
 }
 
 impl Measured {
@@ -47,7 +47,7 @@ fn measured() -> impl Strategy<Value = Vec<Measured>> {
 }
 
 /// Stores readings, whatever their age.
-async fn store(server: &TestServer, readings: &[Measured]) {
+pub(crate) async fn store(server: &TestServer, readings: &[Measured]) {
     let mut batch = v1::Batch::default();
     for farm_id in 1..3 {
         for device in 0..3 {
@@ -73,7 +73,8 @@ async fn store(server: &TestServer, readings: &[Measured]) {
     assert_eq!(answer.stored as usize, readings.len(), "{answer:?}");
 }
 
-fn request() -> v1::QueryRangeRequest {
+/// Asks for five days of a device by hour.
+pub(crate) fn request() -> v1::QueryRangeRequest {
     v1::QueryRangeRequest {
         device_uid: "probe-1-0".to_owned(),
         metric_name: "warmth".to_owned(),

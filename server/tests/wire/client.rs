@@ -14,6 +14,7 @@ use herdstream_server::{model::now_us, testing::TestServer};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming, transport::Channel};
+use tonic_types::StatusExt as _;
 use uuid::Uuid;
 
 /// Longest wait for anything.
@@ -195,6 +196,14 @@ pub(crate) fn skip(first: u64, last: u64, readings: u64, reason: v1::SkipReason)
 pub(crate) fn assert_reason(status: &Status, reason: Reason) {
     assert_eq!(Reason::of(status), Some(reason), "{status:?}");
     assert_eq!(status.code(), reason.code(), "{status:?}");
+}
+
+/// Checks that an argument was refused by name.
+#[track_caller]
+pub(crate) fn assert_field(status: &Status, field: &str, about: &str) {
+    assert_reason(status, Reason::BadRequest);
+    let info = status.get_details_error_info().expect("it carries a reason");
+    assert_eq!(info.metadata["field"], field, "{about}: {status:?}");
 }
 
 /// Waits until everything that was taken in has left the pool. A batch stays in it until its commit, which is later

@@ -5,6 +5,7 @@ mod answers;
 mod client;
 mod limits;
 mod overload;
+mod pages;
 mod queries;
 mod sessions;
 mod statuses;
