@@ -156,6 +156,7 @@ fn durations(config: &Config, faults: &mut Faults) {
         ("retention.quiet", config.retention.quiet, (Duration::ZERO, 30 * DAY)),
         ("retention.interval", config.retention.interval, (60 * SECOND, DAY)),
         ("query.timeout", config.query.timeout, (MOMENT, HOUR)),
+        ("query.stall_timeout", config.query.stall_timeout, (MOMENT, HOUR)),
         ("query.slow", config.query.slow, (Duration::ZERO, HOUR)),
     ];
     for (key, value, range) in checks {

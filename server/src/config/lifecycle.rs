@@ -65,6 +65,10 @@ pub struct QueryConfig {
     /// Queries that take longer are logged. At most 1 hour; default 500 ms.
     #[serde(with = "values::duration")]
     pub slow: Duration,
+    /// Time in which the caller of a stream of answers must take the next one, or is cut. 100 ms to 1 hour; default
+    /// 2 minutes.
+    #[serde(with = "values::duration")]
+    pub stall_timeout: Duration,
 }
 
 impl Default for RollupConfig {
@@ -90,6 +94,10 @@ impl Default for RetentionConfig {
 
 impl Default for QueryConfig {
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(30), slow: Duration::from_millis(500) }
+        Self {
+            timeout: Duration::from_secs(30),
+            slow: Duration::from_millis(500),
+            stall_timeout: Duration::from_mins(2),
+        }
     }
 }

@@ -163,6 +163,7 @@ fn every_bound_is_checked_and_named() {
         ("retention.quiet", "'31d'", "'0s'", "must be \"0s\" to \"30d\""),
         ("retention.interval", "'59s'", "'1m'", "must be \"1m\" to \"1d\""),
         ("query.timeout", "'99ms'", "'100ms'", "must be \"100ms\" to \"1h\""),
+        ("query.stall_timeout", "'61m'", "'1h'", "must be \"100ms\" to \"1h\""),
         ("query.slow", "'61m'", "'0s'", "must be \"0s\" to \"1h\""),
         ("admin_listen", "'127.0.0.1:7171'", "'off'", "is taken by listen"),
         ("admin_listen", "'10.0.0.1:7173'", "'[::1]:7173'", "must be a loopback address"),

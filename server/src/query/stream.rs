@@ -1,9 +1,7 @@
 //! All readings of a range, part by part.
 
-use tokio::sync::mpsc;
-
 use super::{
-    PAGE_BYTES, check_time,
+    Parts, check_time,
     page::Token,
     readings::{self, Page},
     scope::Scope,
@@ -16,6 +14,9 @@ use crate::{
 
 /// Readings of one part.
 const PART: usize = 5_000;
+
+/// Encoded bytes of one part: few enough to be taken in time over a slow link.
+const PART_BYTES: usize = 512 << 10;
 
 /// Asks for all readings of a range.
 #[derive(Clone, Debug)]
@@ -34,21 +35,22 @@ pub struct StreamQuery {
 ///
 /// # Errors
 ///
-/// [`Error::NotFound`] for an unknown device or farm, [`Error::BadRequest`] for what is out of bounds.
+/// [`Error::NotFound`] for an unknown device or farm, [`Error::BadRequest`] for what is out of bounds,
+/// [`Error::Stalled`] for a part that is not taken in time.
 pub async fn stream(
     store: &dyn Store,
     query: StreamQuery,
-    parts: &mpsc::Sender<Result<(SeriesKey, Vec<Reading>), Error>>,
+    parts: &mut Parts<(SeriesKey, Vec<Reading>)>,
 ) -> Result<(), Error> {
     let StreamQuery { scope, metric_names, start_us, end_us } = query;
     check_time(start_us, end_us)?;
     let subject = scope.find(store, ("metric_names", &metric_names), (start_us, end_us)).await?;
     let mut token = String::new();
     loop {
-        let page = Page { token: &token, tokens: Token::of(()), room: PART, bytes: PAGE_BYTES };
+        let page = Page { token: &token, tokens: Token::of(()), room: PART, bytes: PART_BYTES };
         let (series, next) = readings::page(store, &subject, (start_us, end_us), page).await?;
         for part in series {
-            if parts.send(Ok(part)).await.is_err() {
+            if !parts.give(part).await? {
                 return Ok(());
             }
         }

@@ -5,9 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::mpsc;
-
-use super::scope::{Scope, check_metrics};
+use super::{
+    Parts,
+    scope::{Scope, check_metrics},
+};
 use crate::{
     error::Error,
     ingest::validate::quote,
@@ -37,11 +38,12 @@ pub struct WatchQuery {
 ///
 /// # Errors
 ///
-/// [`Error::NotFound`] for an unknown device or farm, [`Error::BadRequest`] for what is out of bounds.
+/// [`Error::NotFound`] for an unknown device or farm, [`Error::BadRequest`] for what is out of bounds,
+/// [`Error::Stalled`] for a change that is not taken in time.
 pub async fn watch(
     store: &dyn Store,
     query: WatchQuery,
-    parts: &mpsc::Sender<Result<Vec<(SeriesKey, Reading)>, Error>>,
+    parts: &mut Parts<Vec<(SeriesKey, Reading)>>,
 ) -> Result<(), Error> {
     let interval = match query.interval_ms {
         0 => Duration::from_secs(1),
@@ -76,7 +78,7 @@ pub async fn watch(
         }
         changed.sort_by(|(a, _), (b, _)| a.cmp(b));
         // The first tells a caller that it is watching, even if there is nothing yet.
-        if (first || !changed.is_empty()) && parts.send(Ok(changed)).await.is_err() {
+        if (first || !changed.is_empty()) && !parts.give(changed).await? {
             return Ok(());
         }
         first = false;

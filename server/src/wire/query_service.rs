@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status};
 use super::{
     auth::Gateways,
     convert, deadline, questions,
-    status::{measure, to_status},
+    status::{measure, measure_stream, to_status},
     streams::{self, Streams},
 };
 use crate::{
@@ -49,7 +49,7 @@ impl QueryGrpc {
         config: QueryConfig,
         stop: CancellationToken,
     ) -> Self {
-        let streams = Streams::new(Arc::clone(&store), stop);
+        let streams = Streams::new(Arc::clone(&store), config.stall_timeout, stop);
         Self { store, ingest, gateways, places: Semaphore::new(CONCURRENT), config, streams }
     }
 
@@ -79,6 +79,22 @@ impl QueryGrpc {
         let status = answered.map_err(to_status);
         measure(rpc, &status, began);
         status.map(Response::new)
+    }
+
+    /// Checks the caller and begins to answer; whoever is refused is measured here, and a stream where it ends.
+    fn stream<Q, A>(
+        &self,
+        rpc: Rpc,
+        request: Request<Q>,
+        begin: impl FnOnce(Caller, Q) -> Result<A, Error>,
+    ) -> Result<Response<A>, Status> {
+        let began = Instant::now();
+        let caller = self.gateways.caller(request.metadata().as_ref());
+        let begun = caller.and_then(|caller| begin(caller, request.into_inner()));
+        begun.map(Response::new).map_err(|error| {
+            measure_stream(rpc, Some(&error), began);
+            to_status(error)
+        })
     }
 }
 
@@ -132,18 +148,18 @@ impl QueryService for QueryGrpc {
         &self,
         request: Request<v1::StreamRangeRequest>,
     ) -> Result<Response<Self::StreamRangeStream>, Status> {
-        let caller = self.gateways.caller(request.metadata().as_ref()).map_err(to_status)?;
-        let query = streams::stream_query(&caller, request.into_inner()).map_err(to_status)?;
-        Ok(Response::new(self.streams.range(query).map_err(to_status)?))
+        self.stream(Rpc::StreamRange, request, |caller, request| {
+            self.streams.range(streams::stream_query(&caller, request)?)
+        })
     }
 
     async fn watch_readings(
         &self,
         request: Request<v1::WatchReadingsRequest>,
     ) -> Result<Response<Self::WatchReadingsStream>, Status> {
-        let caller = self.gateways.caller(request.metadata().as_ref()).map_err(to_status)?;
-        let query = streams::watch_query(&caller, request.into_inner()).map_err(to_status)?;
-        Ok(Response::new(self.streams.watch(query).map_err(to_status)?))
+        self.stream(Rpc::WatchReadings, request, |caller, request| {
+            self.streams.watch(streams::watch_query(&caller, request)?)
+        })
     }
 
     async fn query_milkings(

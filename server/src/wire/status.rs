@@ -72,8 +72,8 @@ fn is_broken_link(status: &Status) -> bool {
 pub(super) fn measure_stream(rpc: Rpc, error: Option<&Error>, began: Instant) {
     let answer = match error {
         None => Answer::Ok,
-        Some(Error::BadRequest { .. } | Error::NotFound(_) | Error::PermissionDenied(_)) => Answer::Refused,
-        Some(_) => Answer::Failed,
+        Some(Error::Draining | Error::StoreDown | Error::Store(_) | Error::Internal(_)) => Answer::Failed,
+        Some(_) => Answer::Refused,
     };
     metrics::call(rpc, answer, began.elapsed());
 }

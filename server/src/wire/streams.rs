@@ -1,11 +1,15 @@
-//! Answers that are streams: all readings of a range, and live values. Each is a task that waits for its caller.
+//! Answers that are streams: all readings of a range, and live values. Each is a task that waits for its caller, as long
+//! as that takes something now and then.
 
-use std::{pin::Pin, sync::Arc, time::Instant};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use futures::{Stream, StreamExt as _};
+use futures::{Stream, StreamExt as _, stream};
 use herdstream_proto::v1;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
@@ -17,20 +21,18 @@ use crate::{
     error::Error,
     ingest::Caller,
     ops::metrics::Rpc,
-    query::{self, Scope, StreamQuery, WatchQuery},
+    query::{self, Scope, StreamQuery, Taker, WatchQuery},
     store::Store,
 };
 
 /// Streams of each kind at once. One holds a part of 5000 readings, or the newest of 1000 series.
 const CONCURRENT: usize = 256;
 
-/// Parts that wait for a caller.
-const WAITING: usize = 1;
-
 /// Carries streams of answers.
 #[derive(Debug)]
 pub(super) struct Streams {
     store: Arc<dyn Store>,
+    patience: Duration,
     stop: CancellationToken,
     ranges: Arc<Semaphore>,
     watches: Arc<Semaphore>,
@@ -52,65 +54,74 @@ pub(super) fn watch_query(caller: &Caller, request: v1::WatchReadingsRequest) ->
 }
 
 impl Streams {
-    pub(super) fn new(store: Arc<dyn Store>, stop: CancellationToken) -> Self {
+    /// Streams that end with `stop`, or when their caller takes nothing for `patience`.
+    pub(super) fn new(store: Arc<dyn Store>, patience: Duration, stop: CancellationToken) -> Self {
         let places = || Arc::new(Semaphore::new(CONCURRENT));
-        Self { store, stop, ranges: places(), watches: places() }
+        Self { store, patience, stop, ranges: places(), watches: places() }
     }
 
     pub(super) fn range(&self, query: StreamQuery) -> Result<Answers<v1::StreamRangeResponse>, Error> {
-        let store = Arc::clone(&self.store);
-        let (parts, answers) = mpsc::channel(WAITING);
-        let work = {
-            let parts = parts.clone();
-            async move { query::stream(store.as_ref(), query, &parts).await }
-        };
-        self.carry(Rpc::StreamRange, &self.ranges, parts, work)?;
-        Ok(Box::pin(ReceiverStream::new(answers).map(|part| {
-            let (key, readings) = part.map_err(to_status)?;
-            Ok(v1::StreamRangeResponse { series: Some(to_series_readings(key, readings)) })
-        })))
+        let (mut parts, taker) = query::parts(self.patience);
+        let (store, left) = (Arc::clone(&self.store), parts.left().clone());
+        let work = async move { query::stream(store.as_ref(), query, &mut parts).await };
+        let end = self.carry(Rpc::StreamRange, &self.ranges, left, work)?;
+        Ok(answers(taker, end, |(key, readings)| v1::StreamRangeResponse {
+            series: Some(to_series_readings(key, readings)),
+        }))
     }
 
     pub(super) fn watch(&self, query: WatchQuery) -> Result<Answers<v1::WatchReadingsResponse>, Error> {
-        let store = Arc::clone(&self.store);
-        let (parts, answers) = mpsc::channel(WAITING);
-        let work = {
-            let parts = parts.clone();
-            async move { query::watch(store.as_ref(), query, &parts).await }
-        };
-        self.carry(Rpc::WatchReadings, &self.watches, parts, work)?;
-        Ok(Box::pin(ReceiverStream::new(answers).map(|part| {
-            let changed = part.map_err(to_status)?.into_iter();
+        let (mut parts, taker) = query::parts(self.patience);
+        let (store, left) = (Arc::clone(&self.store), parts.left().clone());
+        let work = async move { query::watch(store.as_ref(), query, &mut parts).await };
+        let end = self.carry(Rpc::WatchReadings, &self.watches, left, work)?;
+        Ok(answers(taker, end, |changed| {
+            let changed = changed.into_iter();
             let changed = changed.map(|(key, reading)| to_series_readings(key, vec![reading])).collect();
-            Ok(v1::WatchReadingsResponse { changed })
-        })))
+            v1::WatchReadingsResponse { changed }
+        }))
     }
 
-    /// Runs `work` on a task until it ends, its caller is gone, or the server stops.
-    fn carry<T: Send + 'static>(
+    /// Runs `work` on a task until it ends, its caller has `left`, or the server stops; tells how it ended.
+    fn carry(
         &self,
         rpc: Rpc,
         places: &Arc<Semaphore>,
-        parts: mpsc::Sender<Result<T, Error>>,
+        left: CancellationToken,
         work: impl Future<Output = Result<(), Error>> + Send + 'static,
-    ) -> Result<(), Error> {
+    ) -> Result<oneshot::Receiver<Result<(), Status>>, Error> {
         let place: OwnedSemaphorePermit =
             Arc::clone(places).try_acquire_owned().map_err(|_| Error::TooManyStreams(CONCURRENT))?;
         let (stop, began) = (self.stop.clone(), Instant::now());
+        let (ended, end) = oneshot::channel();
         tokio::spawn(async move {
-            let ended = tokio::select! {
-                ended = work => ended,
+            let result = tokio::select! {
+                result = work => result,
                 () = stop.cancelled() => Err(Error::Draining),
                 // Whoever hangs up wants nothing more, not even what is being looked for.
-                () = parts.closed() => Ok(()),
+                () = left.cancelled() => Ok(()),
             };
-            measure_stream(rpc, ended.as_ref().err(), began);
-            if let Err(error) = ended {
-                // A caller that takes nothing learns it when it does.
-                let _ = parts.send(Err(error)).await;
-            }
+            measure_stream(rpc, result.as_ref().err(), began);
             drop(place);
+            // A caller that takes nothing learns it when it does.
+            let _ = ended.send(result.map_err(to_status));
         });
-        Ok(())
+        Ok(end)
     }
+}
+
+/// What `taker` gets, as messages, then how it ended. That has a way of its own, so that nobody has to wait until a
+/// slow caller takes it.
+fn answers<T: Send + 'static, A: Send + 'static>(
+    taker: Taker<T>,
+    end: oneshot::Receiver<Result<(), Status>>,
+    tell: impl Fn(T) -> A + Send + 'static,
+) -> Answers<A> {
+    let parts =
+        stream::unfold(taker, async |mut taker: Taker<T>| taker.take().await.map(|part| (part, taker)));
+    let end = stream::once(end).filter_map(|end| {
+        let bug = |_| Err(to_status(Error::Internal("a stream of answers was not carried to its end")));
+        std::future::ready(end.unwrap_or_else(bug).err().map(Err))
+    });
+    Box::pin(parts.map(move |part| Ok(tell(part))).chain(end))
 }

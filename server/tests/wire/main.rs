@@ -8,5 +8,6 @@ mod overload;
 mod pages;
 mod queries;
 mod sessions;
+mod stalls;
 mod statuses;
 mod writes;
