@@ -19,6 +19,7 @@ use crate::{
 pub struct Faults {
     next: Mutex<Vec<Fault>>,
     stalled: watch::Sender<bool>,
+    reads_stalled: watch::Sender<bool>,
     down: watch::Sender<bool>,
     damaged: watch::Sender<bool>,
     ingest: Mutex<Option<Ingest>>,
@@ -35,6 +36,7 @@ impl Default for Faults {
         Self {
             next: Mutex::default(),
             stalled: watch::Sender::new(false),
+            reads_stalled: watch::Sender::new(false),
             down: watch::Sender::new(false),
             damaged: watch::Sender::new(false),
             ingest: Mutex::default(),
@@ -56,6 +58,11 @@ impl Faults {
     /// Commits wait, until told otherwise.
     pub fn stall(&self, stalled: bool) {
         self.stalled.send_replace(stalled);
+    }
+
+    /// Questions about readings and buckets wait, until told otherwise.
+    pub fn stall_reads(&self, stalled: bool) {
+        self.reads_stalled.send_replace(stalled);
     }
 
     /// The store refuses commits as an unreachable one would, until told otherwise.
@@ -86,6 +93,11 @@ impl Faults {
     fn take(&self) -> Option<Fault> {
         let mut next = self.next.lock();
         (!next.is_empty()).then(|| next.remove(0))
+    }
+
+    async fn read(&self) {
+        // Cannot fail: the sender lives as long as this.
+        let _ = self.reads_stalled.subscribe().wait_for(|stalled| !stalled).await;
     }
 
     fn unavailable(&self) -> Result<(), StoreError> {
@@ -170,6 +182,7 @@ impl Store for FaultyStore {
     }
 
     async fn range(&self, range: SeriesRange) -> Result<Vec<Reading>, StoreError> {
+        self.faults.read().await;
         self.inner.range(range).await
     }
 
@@ -196,6 +209,7 @@ impl Store for FaultyStore {
     }
 
     async fn buckets(&self, range: BucketRange) -> Result<Vec<(u32, Bucket)>, StoreError> {
+        self.faults.read().await;
         self.inner.buckets(range).await
     }
 

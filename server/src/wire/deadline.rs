@@ -56,6 +56,22 @@ fn asked(metadata: &MetadataMap) -> Option<Duration> {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn whoever_has_less_patience_decides() {
+        let asking = |text: &str| {
+            let mut metadata = MetadataMap::new();
+            metadata.insert("grpc-timeout", text.parse().expect("a header"));
+            metadata
+        };
+        let (short, long) = (Duration::from_millis(10), Duration::from_hours(1));
+        for (metadata, longest) in [(asking("30m"), long), (asking("1H"), short), (MetadataMap::new(), short)]
+        {
+            let ended = within(&metadata, longest, None, std::future::pending::<Result<(), Error>>()).await;
+            assert!(matches!(ended, Err(Error::Store(StoreError::Deadline))), "{metadata:?}: {ended:?}");
+        }
+        assert!(within(&asking("1H"), long, None, async { Ok(()) }).await.is_ok());
+    }
+
     #[test]
     fn timeouts_are_read_as_the_specification_says() {
         let read = |text: &'static str| {

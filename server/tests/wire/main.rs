@@ -1,7 +1,9 @@
 //! The protocol on the wire: a real server, a real embedded store, and a client that knows nothing but
 //! the generated types.
 
+mod admin;
 mod answers;
+mod bounds;
 mod client;
 mod limits;
 mod overload;
