@@ -10,6 +10,9 @@ use crate::{
 /// Days one question may span.
 const MAX_DAYS: i64 = 92;
 
+/// Readings that are looked at together, at most: 8 MB with the longest metadata.
+const PAGE: usize = 1_000;
+
 /// Asks what was measured of an animal.
 #[derive(Clone, Debug)]
 pub struct AnimalQuery {
@@ -95,73 +98,62 @@ async fn of_series(
     (series, subject): (SeriesId, &super::scope::Subject),
     (start_us, end_us): (Micros, Micros),
 ) -> Result<Option<(Bucket, Reading)>, Error> {
-    let mut range = SeriesRange {
+    let readings = |start_us, end_us| SeriesRange {
         series,
         tag: subject.tag,
         start_us,
         end_us,
         skip: 0,
-        limit: 10_000,
+        limit: PAGE,
         text_bytes: usize::MAX,
     };
-    // The first and the last quarter of an hour may belong to the range in part only: those from readings.
-    let level = Level::QuarterHour;
-    let inner = (level.floor(start_us.saturating_add(level.width_us() - 1)), level.floor(end_us));
     let mut statistics: Option<Bucket> = None;
     let mut add = |bucket: Bucket| match &mut statistics {
         Some(known) => known.merge(&bucket),
         none => *none = Some(Bucket { start_us, median: None, p95: None, ..bucket }),
     };
-    if inner.0 < inner.1 {
+    // The first and the last quarter of an hour may belong to the range in part only: those from readings.
+    let level = Level::QuarterHour;
+    let inner = (level.floor(start_us.saturating_add(level.width_us() - 1)), level.floor(end_us));
+    let newest = if inner.0 < inner.1 {
         let cut = Cut::Level { level, start_us: inner.0, end_us: inner.1 };
         let asked = BucketRange { series: vec![(series, 0)], tag: subject.tag, cut, percentiles: false };
-        store.buckets(asked).await?.into_iter().for_each(|(_, bucket)| add(bucket));
-    }
-    let edges = if inner.0 < inner.1 {
-        vec![(start_us, inner.0), (inner.1, end_us)]
+        let mut last_us = None;
+        for (_, bucket) in store.buckets(asked).await? {
+            last_us = Some(bucket.start_us);
+            add(bucket);
+        }
+        let first = read(store, readings(start_us, inner.0), |reading| add(Bucket::of_one(reading))).await?;
+        let last = read(store, readings(inner.1, end_us), |reading| add(Bucket::of_one(reading))).await?;
+        match (last, last_us) {
+            (Some(last), _) => Some(last),
+            (None, Some(last_us)) => {
+                read(store, readings(last_us, last_us + level.width_us()), |_| {}).await?
+            }
+            (None, None) => first,
+        }
     } else {
-        vec![(start_us, end_us)]
+        read(store, readings(start_us, end_us), |reading| add(Bucket::of_one(reading))).await?
     };
-    for (from_us, until_us) in edges {
-        (range.start_us, range.end_us, range.skip) = (from_us, until_us, 0);
-        loop {
-            let found = store.range(range).await?;
-            for reading in &found {
-                add(Bucket::of_one(reading));
-            }
-            range.skip += found.len();
-            if found.len() < range.limit {
-                break;
-            }
-        }
-    }
-    let Some(statistics) = statistics else { return Ok(None) };
-    // The newest: look back in growing steps.
-    let mut step_us = 3600 * crate::model::SECOND_US;
-    let mut until_us = end_us;
-    while until_us > start_us {
-        range.skip = 0;
-        (range.start_us, range.end_us) = (until_us.saturating_sub(step_us).max(start_us), until_us);
-        let found = newest(store, range).await?;
-        if let Some(newest) = found {
-            return Ok(Some((statistics, newest)));
-        }
-        until_us = range.start_us;
-        step_us *= 4;
-    }
-    Ok(None)
+    Ok(statistics.zip(newest))
 }
 
-/// The last reading of a range.
-async fn newest(store: &dyn Store, mut range: SeriesRange) -> Result<Option<Reading>, Error> {
-    let mut newest = None;
-    loop {
+/// Shows the readings of a range, some at a time; answers the last.
+async fn read(
+    store: &dyn Store,
+    mut range: SeriesRange,
+    mut see: impl FnMut(&Reading),
+) -> Result<Option<Reading>, Error> {
+    let mut last = None;
+    while range.start_us < range.end_us {
         let found = store.range(range).await?;
-        let full = found.len() == range.limit;
+        found.iter().for_each(&mut see);
+        let is_end = found.len() < range.limit;
         range.skip += found.len();
-        newest = found.into_iter().next_back().or(newest);
-        if !full {
-            return Ok(newest);
+        last = found.into_iter().next_back().or(last);
+        if is_end {
+            break;
         }
     }
+    Ok(last)
 }
