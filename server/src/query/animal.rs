@@ -1,17 +1,14 @@
 //! What was measured of an animal.
 
-use super::{check_time, positive, scope::Scope};
+use super::{check_time, positive, readings, scope::Scope};
 use crate::{
     error::Error,
     model::{DAY_US, Micros, Reading, SeriesId, SeriesKey},
-    store::{Bucket, BucketRange, Cut, Level, SeriesRange, Store},
+    store::{Bucket, BucketRange, Cut, Level, Store},
 };
 
 /// Days one question may span.
 const MAX_DAYS: i64 = 92;
-
-/// Readings that are looked at together, at most: 8 MB with the longest metadata.
-const PAGE: usize = 1_000;
 
 /// Asks what was measured of an animal.
 #[derive(Clone, Debug)]
@@ -98,15 +95,7 @@ async fn of_series(
     (series, subject): (SeriesId, &super::scope::Subject),
     (start_us, end_us): (Micros, Micros),
 ) -> Result<Option<(Bucket, Reading)>, Error> {
-    let readings = |start_us, end_us| SeriesRange {
-        series,
-        tag: subject.tag,
-        start_us,
-        end_us,
-        skip: 0,
-        limit: PAGE,
-        text_bytes: usize::MAX,
-    };
+    let of = (series, subject.tag);
     let mut statistics: Option<Bucket> = None;
     let mut add = |bucket: Bucket| match &mut statistics {
         Some(known) => known.merge(&bucket),
@@ -123,37 +112,25 @@ async fn of_series(
             last_us = Some(bucket.start_us);
             add(bucket);
         }
-        let first = read(store, readings(start_us, inner.0), |reading| add(Bucket::of_one(reading))).await?;
-        let last = read(store, readings(inner.1, end_us), |reading| add(Bucket::of_one(reading))).await?;
+        let mut see = |reading: &Reading| {
+            add(Bucket::of_one(reading));
+            true
+        };
+        let first = readings::each(store, of, (start_us, inner.0), &mut see).await?;
+        let last = readings::each(store, of, (inner.1, end_us), &mut see).await?;
         match (last, last_us) {
             (Some(last), _) => Some(last),
             (None, Some(last_us)) => {
-                read(store, readings(last_us, last_us + level.width_us()), |_| {}).await?
+                readings::each(store, of, (last_us, last_us + level.width_us()), |_| true).await?
             }
             (None, None) => first,
         }
     } else {
-        read(store, readings(start_us, end_us), |reading| add(Bucket::of_one(reading))).await?
+        readings::each(store, of, (start_us, end_us), |reading| {
+            add(Bucket::of_one(reading));
+            true
+        })
+        .await?
     };
     Ok(statistics.zip(newest))
-}
-
-/// Shows the readings of a range, some at a time; answers the last.
-async fn read(
-    store: &dyn Store,
-    mut range: SeriesRange,
-    mut see: impl FnMut(&Reading),
-) -> Result<Option<Reading>, Error> {
-    let mut last = None;
-    while range.start_us < range.end_us {
-        let found = store.range(range).await?;
-        found.iter().for_each(&mut see);
-        let is_end = found.len() < range.limit;
-        range.skip += found.len();
-        last = found.into_iter().next_back().or(last);
-        if is_end {
-            break;
-        }
-    }
-    Ok(last)
 }
