@@ -9,7 +9,7 @@ use herdstream_client::{QueryClient, v1};
 
 use crate::{
     connect::{ServerArgs, reach},
-    output::{Cell, OutputArgs, Rows, time},
+    output::{Cell, Format, OutputArgs, Rows, time},
     times::{self, Micros},
 };
 
@@ -105,6 +105,9 @@ pub(crate) enum Command {
     Status {
         /// The device
         device: String,
+        /// Only on this farm
+        #[arg(long)]
+        farm: Option<i32>,
         #[command(flatten)]
         with: With,
     },
@@ -177,8 +180,8 @@ pub(crate) struct Days {
 
 impl Days {
     fn dates(&self) -> (String, String) {
-        let first = self.first.clone().unwrap_or_else(|| times::days_ago(6));
-        (first, self.last.clone().unwrap_or_else(|| times::days_ago(0)))
+        let ago = |days| times::days_ago(days, &self.time_zone);
+        (self.first.clone().unwrap_or_else(|| ago(6)), self.last.clone().unwrap_or_else(|| ago(0)))
     }
 }
 
@@ -211,8 +214,12 @@ pub(crate) async fn query(command: Command) -> Result<()> {
                 interval_ms: u32::try_from(interval.as_millis()).unwrap_or(u32::MAX),
             };
             let mut parts = Box::pin(with.client().await?.watch_readings(request).await?);
+            let (format, mut first) = (with.output.format(), true);
             while let Some(changed) = parts.try_next().await? {
-                tables::readings(&changed).without_empty_columns().print(with.output.format())?;
+                let rows = tables::readings(&changed);
+                // Programs find the same columns in every part, people those that matter.
+                let rows = if format == Format::Table { rows.without_empty_columns() } else { rows };
+                rows.print_part(format, std::mem::take(&mut first))?;
             }
             Ok(())
         }
@@ -251,7 +258,9 @@ pub(crate) async fn query(command: Command) -> Result<()> {
                 metric_names: metrics,
                 device_type: device_type.unwrap_or_default(),
             };
+            let from = times::parse(&request.first_date).unwrap_or(Micros::MAX);
             let answer = with.client().await?.get_farm_daily_summary(request).await?;
+            tell_kept_from(answer.kept_from_us, from);
             tables::farm_days(&answer.days).without_empty_columns().print(with.output.format())
         }
         Command::Animal { animal, which, span, with } => {
@@ -263,6 +272,7 @@ pub(crate) async fn query(command: Command) -> Result<()> {
                 metric_names: which.metrics,
             };
             let answer = with.client().await?.get_animal_metrics(request).await?;
+            tell_kept_from(answer.kept_from_us, span.from);
             tables::animal(&answer.metrics).without_empty_columns().print(with.output.format())
         }
         Command::Devices { farm, with } => {
@@ -271,8 +281,9 @@ pub(crate) async fn query(command: Command) -> Result<()> {
             let devices: Vec<_> = with.client().await?.list_devices_all(request).try_collect().await?;
             tables::devices(&devices).print(with.output.format())
         }
-        Command::Status { device, with } => {
-            let request = v1::GetDeviceStatusRequest { device_uid: device, farm_id: 0 };
+        Command::Status { device, farm, with } => {
+            let farm_id = farm.unwrap_or_default();
+            let request = v1::GetDeviceStatusRequest { device_uid: device, farm_id };
             let devices = with.client().await?.get_device_status(request).await?;
             tables::devices(&devices).print(with.output.format())
         }

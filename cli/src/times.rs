@@ -35,9 +35,10 @@ pub(crate) fn show(time_us: Micros) -> String {
         .map_or_else(|| time_us.to_string(), |time| time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
 }
 
-/// Days before today, as a date.
-pub(crate) fn days_ago(days: i64) -> String {
-    (Utc::now().date_naive() - chrono::TimeDelta::days(days)).to_string()
+/// Days before today in a time zone, as a date; of no known zone: UTC.
+pub(crate) fn days_ago(days: i64, time_zone: &str) -> String {
+    let zone: chrono_tz::Tz = time_zone.parse().unwrap_or_default();
+    (Utc::now().with_timezone(&zone).date_naive() - chrono::TimeDelta::days(days)).to_string()
 }
 
 #[cfg(test)]
@@ -53,6 +54,9 @@ mod tests {
         assert_eq!(show(parse("2026-11-24").unwrap()), "2026-11-24T00:00:00Z");
         let now = Utc::now().timestamp_micros();
         assert!((parse("-1h").unwrap() - (now - 3_600_000_000)).abs() < 60_000_000);
+        let today = |zone| NaiveDate::parse_from_str(&days_ago(0, zone), "%Y-%m-%d").unwrap();
+        // Noon on the line: one of them has always a day more.
+        assert!(today("Pacific/Kiritimati") > today("Pacific/Niue"));
         for text in ["", "yesterday", "2026-11-24T05:00:00", "24.11.2026", "-", "-x"] {
             assert!(parse(text).is_err(), "{text}");
         }

@@ -49,6 +49,10 @@ const NAME_CHARS: usize = herdstream_proto::limits::MAX_NAME_CHARS;
 
 fn check_name(field: &'static str, text: &str) -> Result<(), Error> {
     let chars = text.chars().count();
+    if text.contains('\0') {
+        let message = format!("{} holds a NUL, which no name does", quote(text));
+        return Err(Error::BadRequest { field, message });
+    }
     if (1..=NAME_CHARS).contains(&chars) {
         return Ok(());
     }
@@ -102,7 +106,9 @@ async fn device_series(
     device_uid: &str,
     (field, metric_names): (&'static str, &[String]),
 ) -> Result<Vec<(SeriesId, SeriesKey)>, Error> {
-    let filter = SeriesFilter { farm_id, device_uid: Some(device_uid.to_owned()), ..SeriesFilter::default() };
+    let device = Some(device_uid.to_owned());
+    let limit = Some(scope::MAX_SERIES + 1);
+    let filter = SeriesFilter { farm_id, device_uid: device, limit, ..SeriesFilter::default() };
     let mut series = store.find_series(filter).await?;
     if series.is_empty() {
         let farm = farm_id.map_or(String::new(), |farm| format!(" on farm {farm}"));

@@ -71,6 +71,7 @@ fn every_answer_says_the_same_as_json_and_as_csv() {
         (vec!["query", "animal", "17", "--from", &from], Some(1)),
         (vec!["query", "devices", "--farm", "1"], Some(2)),
         (vec!["query", "status", "probe-1"], Some(1)),
+        (vec!["query", "status", "probe-1", "--farm", "1"], Some(1)),
         (vec!["query", "series"], Some(2)),
         (vec!["query", "series", "--metric", "rumination"], Some(1)),
         (vec!["query", "stats"], Some(1)),

@@ -42,16 +42,20 @@ pub(super) fn buckets_in(cut: &Cut) -> usize {
     }
 }
 
-/// A page of buckets, and the token of the next.
+/// Refuses more buckets of a line than a request may span.
+pub(super) fn check_count(cut: &Cut) -> Result<(), Error> {
+    let count = buckets_in(cut);
+    if count <= MAX_BUCKETS {
+        return Ok(());
+    }
+    let message =
+        format!("the range has {count} buckets: at most {MAX_BUCKETS}; shorten it, or ask for wider ones");
+    Err(Error::BadRequest { field: "end_us", message })
+}
+
+/// A page of buckets, at most as many as [`check_count`] allows, and the token of the next.
 pub(super) async fn page(store: &dyn Store, asked: Asked<'_>) -> Result<(Lines, String), Error> {
     let Asked { subject, cut, percentiles, room, token, tokens } = asked;
-    let count = buckets_in(&cut);
-    if count > MAX_BUCKETS {
-        let message = format!(
-            "the range has {count} buckets: at most {MAX_BUCKETS}; shorten it, or ask for wider ones"
-        );
-        return Err(Error::BadRequest { field: "end_us", message });
-    }
     let (keys, series) = subject.lines();
     if keys.len() > room {
         let message =

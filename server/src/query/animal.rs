@@ -1,10 +1,10 @@
 //! What was measured of an animal.
 
-use super::{check_time, positive, scope::Scope};
+use super::{check_time, positive, readings, scope::Scope};
 use crate::{
     error::Error,
     model::{DAY_US, Micros, Reading, SeriesId, SeriesKey},
-    store::{Bucket, BucketRange, Cut, Level, SeriesRange, Store},
+    store::{Bucket, BucketRange, Cut, Level, Store},
 };
 
 /// Days one question may span.
@@ -95,73 +95,42 @@ async fn of_series(
     (series, subject): (SeriesId, &super::scope::Subject),
     (start_us, end_us): (Micros, Micros),
 ) -> Result<Option<(Bucket, Reading)>, Error> {
-    let mut range = SeriesRange {
-        series,
-        tag: subject.tag,
-        start_us,
-        end_us,
-        skip: 0,
-        limit: 10_000,
-        text_bytes: usize::MAX,
-    };
-    // The first and the last quarter of an hour may belong to the range in part only: those from readings.
-    let level = Level::QuarterHour;
-    let inner = (level.floor(start_us.saturating_add(level.width_us() - 1)), level.floor(end_us));
+    let of = (series, subject.tag);
     let mut statistics: Option<Bucket> = None;
     let mut add = |bucket: Bucket| match &mut statistics {
         Some(known) => known.merge(&bucket),
         none => *none = Some(Bucket { start_us, median: None, p95: None, ..bucket }),
     };
-    if inner.0 < inner.1 {
+    // The first and the last quarter of an hour may belong to the range in part only: those from readings.
+    let level = Level::QuarterHour;
+    let inner = (level.floor(start_us.saturating_add(level.width_us() - 1)), level.floor(end_us));
+    let newest = if inner.0 < inner.1 {
         let cut = Cut::Level { level, start_us: inner.0, end_us: inner.1 };
         let asked = BucketRange { series: vec![(series, 0)], tag: subject.tag, cut, percentiles: false };
-        store.buckets(asked).await?.into_iter().for_each(|(_, bucket)| add(bucket));
-    }
-    let edges = if inner.0 < inner.1 {
-        vec![(start_us, inner.0), (inner.1, end_us)]
+        let mut last_us = None;
+        for (_, bucket) in store.buckets(asked).await? {
+            last_us = Some(bucket.start_us);
+            add(bucket);
+        }
+        let mut see = |reading: &Reading| {
+            add(Bucket::of_one(reading));
+            true
+        };
+        let first = readings::each(store, of, (start_us, inner.0), &mut see).await?;
+        let last = readings::each(store, of, (inner.1, end_us), &mut see).await?;
+        match (last, last_us) {
+            (Some(last), _) => Some(last),
+            (None, Some(last_us)) => {
+                readings::each(store, of, (last_us, last_us + level.width_us()), |_| true).await?
+            }
+            (None, None) => first,
+        }
     } else {
-        vec![(start_us, end_us)]
+        readings::each(store, of, (start_us, end_us), |reading| {
+            add(Bucket::of_one(reading));
+            true
+        })
+        .await?
     };
-    for (from_us, until_us) in edges {
-        (range.start_us, range.end_us, range.skip) = (from_us, until_us, 0);
-        loop {
-            let found = store.range(range).await?;
-            for reading in &found {
-                add(Bucket::of_one(reading));
-            }
-            range.skip += found.len();
-            if found.len() < range.limit {
-                break;
-            }
-        }
-    }
-    let Some(statistics) = statistics else { return Ok(None) };
-    // The newest: look back in growing steps.
-    let mut step_us = 3600 * crate::model::SECOND_US;
-    let mut until_us = end_us;
-    while until_us > start_us {
-        range.skip = 0;
-        (range.start_us, range.end_us) = (until_us.saturating_sub(step_us).max(start_us), until_us);
-        let found = newest(store, range).await?;
-        if let Some(newest) = found {
-            return Ok(Some((statistics, newest)));
-        }
-        until_us = range.start_us;
-        step_us *= 4;
-    }
-    Ok(None)
-}
-
-/// The last reading of a range.
-async fn newest(store: &dyn Store, mut range: SeriesRange) -> Result<Option<Reading>, Error> {
-    let mut newest = None;
-    loop {
-        let found = store.range(range).await?;
-        let full = found.len() == range.limit;
-        range.skip += found.len();
-        newest = found.into_iter().next_back().or(newest);
-        if !full {
-            return Ok(newest);
-        }
-    }
+    Ok(statistics.zip(newest))
 }

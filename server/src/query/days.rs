@@ -84,6 +84,25 @@ pub(super) fn days(zone: Option<Tz>, first: NaiveDate, last: NaiveDate) -> Resul
     Ok(Cut::Spans(Arc::from(times)))
 }
 
+/// Refuses days of a time zone that begin before what they are put together from is kept.
+pub(super) fn check_kept(
+    cut: &Cut,
+    kept_from_us: Option<Micros>,
+    field: &'static str,
+    parts: &str,
+) -> Result<(), Error> {
+    let (Cut::Spans(_), Some(kept_us)) = (cut, kept_from_us) else { return Ok(()) };
+    if cut.start_us() >= kept_us {
+        return Ok(());
+    }
+    let kept = DateTime::from_timestamp_micros(kept_us).map_or(kept_us.to_string(), |time| time.to_rfc3339());
+    let message = format!(
+        "days of a time zone are put together from {parts}, which are kept from {kept}: begin a day after that, or \
+         ask for days of UTC"
+    );
+    Err(Error::BadRequest { field, message })
+}
+
 /// When a day begins: at midnight, or at the first moment after it where the clock jumps over midnight.
 fn start_of(zone: Tz, date: NaiveDate) -> Option<Micros> {
     let midnight = date.and_time(NaiveTime::MIN);

@@ -1,11 +1,18 @@
 use std::collections::BTreeSet;
 
-use super::{Page, check_name, device_series, farm, page::forged, page_size};
+use super::{
+    Page, check_name, device_series, farm,
+    page::{Token, fitting, forged},
+    page_size,
+};
 use crate::{
     error::Error,
     model::{Micros, SECOND_US},
     store::{Device, Store},
 };
+
+/// Farms whose devices of one name are told at once, at most.
+const MAX_FARMS: usize = 100;
 
 /// Asks for devices.
 #[derive(Clone, Debug)]
@@ -48,23 +55,35 @@ impl DeviceStatus {
 pub async fn list_devices(store: &dyn Store, query: DevicesQuery) -> Result<Page<Device>, Error> {
     let farm_id = farm(query.farm_id)?;
     let limit = page_size(query.page_size, 1000, 10_000)?;
-    // The last device of the page before: identifiers hold what they like, so the farm comes first.
-    let after = match query.page_token.split_once(':') {
-        Some((farm, device_uid)) => match farm.parse() {
-            Ok(farm) if farm_id.is_none_or(|only| only == farm) => Some((farm, device_uid.to_owned())),
-            _ => return Err(forged()),
-        },
-        None if query.page_token.is_empty() => None,
-        None => return Err(forged()),
-    };
+    let token = Token::of(("devices", query.farm_id));
+    let after = after(&token, &query.page_token)?;
     let mut items = store.devices(farm_id, after, limit + 1).await?;
-    if items.len() <= limit {
+    let fits = fitting(&items, bytes_of).min(limit);
+    if items.len() <= fits {
         return Ok(Page::last(items));
     }
-    items.truncate(limit);
-    let next_token =
-        items.last().map_or(String::new(), |last| format!("{}:{}", last.farm_id, last.device_uid));
+    items.truncate(fits);
+    // Identifiers hold what they like, so they come last.
+    let next_token = items
+        .last()
+        .map_or(String::new(), |last| format!("{}:{}", token.write([last.farm_id.into()]), last.device_uid));
     Ok(Page { items, next_token })
+}
+
+/// The last device of the page before.
+fn after(token: &Token, text: &str) -> Result<Option<(i32, String)>, Error> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let (position, device_uid) = text.split_once(':').ok_or_else(forged)?;
+    check_name("page_token", device_uid).map_err(|_| forged())?;
+    let [farm_id] = token.read(position)?.ok_or_else(forged)?;
+    Ok(Some((farm_id as i32, device_uid.to_owned())))
+}
+
+/// Encoded bytes of a device, at most.
+fn bytes_of(device: &Device) -> usize {
+    64 + device.device_uid.len() + device.device_type.len()
 }
 
 /// A device on each farm that knows one of this name, by farm.
@@ -76,6 +95,10 @@ pub async fn device_status(store: &dyn Store, farm_id: i32, device_uid: &str) ->
     check_name("device_uid", device_uid)?;
     let series = device_series(store, farm(farm_id)?, device_uid, ("metric_names", &[])).await?;
     let farms: BTreeSet<i32> = series.into_iter().map(|(_, key)| key.farm_id).collect();
+    if farms.len() > MAX_FARMS {
+        let message = format!("more than {MAX_FARMS} farms have such a device: name the farm");
+        return Err(Error::BadRequest { field: "farm_id", message });
+    }
     let mut devices = Vec::with_capacity(farms.len());
     for farm_id in farms {
         devices.extend(store.device(farm_id, device_uid).await?);

@@ -1,14 +1,11 @@
 use std::collections::HashMap;
 
-use super::{check_name, device_series, farm};
+use super::{check_name, device_series, farm, scope::check_metrics};
 use crate::{
     error::Error,
     model::{Reading, SeriesId, SeriesKey},
     store::Store,
 };
-
-/// Metrics one request may name.
-const MAX_METRICS: usize = 100;
 
 /// Series one answer may hold: with the longest metadata they stay below 3 MiB.
 const MAX_SERIES: usize = 256;
@@ -33,10 +30,7 @@ pub async fn latest(store: &dyn Store, query: LatestQuery) -> Result<Vec<(Series
     let LatestQuery { device_uid, farm_id, metric_names } = query;
     check_name("device_uid", &device_uid)?;
     let farm_id = farm(farm_id)?;
-    if metric_names.len() > MAX_METRICS {
-        let message = format!("{} metrics: at most {MAX_METRICS}", metric_names.len());
-        return Err(Error::BadRequest { field: "metric_names", message });
-    }
+    check_metrics("metric_names", &metric_names)?;
     let series = device_series(store, farm_id, &device_uid, ("metric_names", &metric_names)).await?;
     if series.len() > MAX_SERIES {
         let message =

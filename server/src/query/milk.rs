@@ -5,7 +5,7 @@ use chrono::NaiveDate;
 use super::{Page, days, page::Token, page_size, positive, summary::dates};
 use crate::{
     error::Error,
-    store::{Cut, MilkBucket, MilkRange, Store},
+    store::{MilkBucket, MilkRange, Store},
 };
 
 /// Asks for milk by animal and day.
@@ -51,16 +51,8 @@ pub async fn milk_days(store: &dyn Store, query: MilkQuery) -> Result<Page<MilkD
     let (first, last) = dates(&query.first_date, &query.last_date)?;
     let zone = days::time_zone(&query.time_zone)?;
     let cut = days::days(zone, first, last)?;
-    if let (Cut::Spans(_), Some(kept_us)) = (&cut, store.lifecycle().await?.milkings_kept_from_us)
-        && cut.start_us() < kept_us
-    {
-        let kept = days::date_of(None, kept_us).map_or_else(|| kept_us.to_string(), |date| date.to_string());
-        let message = format!(
-            "days of a time zone are put together from milkings, which are kept from {kept}: begin there, or ask for \
-             days of UTC"
-        );
-        return Err(Error::BadRequest { field: "first_date", message });
-    }
+    let kept_from_us = store.lifecycle().await?.milkings_kept_from_us;
+    days::check_kept(&cut, kept_from_us, "first_date", "milkings")?;
     let token = Token::of((query.farm_id, query.animal_id, first, last, &query.time_zone));
     let after = token.read::<2>(&query.page_token)?;
     let mut items = Vec::new();

@@ -1,4 +1,8 @@
-use super::{PAGE_BYTES, Page, check_time, page::Token, page_size};
+use super::{
+    Page, check_time,
+    page::{Token, fitting},
+    page_size,
+};
 use crate::{
     error::Error,
     model::{Micros, Milking},
@@ -52,7 +56,7 @@ pub async fn milkings(store: &dyn Store, query: MilkingsQuery) -> Result<Page<Mi
         limit: limit + 1,
     };
     let mut items = store.milkings(range).await?;
-    let fits = fitting(&items).min(limit);
+    let fits = fitting(&items, bytes_of).min(limit);
     let Some(next_us) = items.get(fits).map(|milking| milking.time_us) else { return Ok(Page::last(items)) };
     items.truncate(fits);
     let before = if next_us == start_us { skip } else { 0 };
@@ -60,13 +64,8 @@ pub async fn milkings(store: &dyn Store, query: MilkingsQuery) -> Result<Page<Mi
     Ok(Page { items, next_token: token.write([next_us, (before + ties) as i64]) })
 }
 
-/// How many fit on a page.
-fn fitting(milkings: &[Milking]) -> usize {
-    let mut bytes = 0;
-    let fits = |milking: &&Milking| {
-        let texts = [milking.milking_type.as_ref(), milking.meter_status.as_ref(), Some(&milking.session_id)];
-        bytes += MILKING_BYTES + texts.into_iter().flatten().map(String::len).sum::<usize>();
-        bytes <= PAGE_BYTES
-    };
-    milkings.iter().take_while(fits).count()
+/// Encoded bytes of a milking, at most.
+fn bytes_of(milking: &Milking) -> usize {
+    let texts = [milking.milking_type.as_ref(), milking.meter_status.as_ref(), Some(&milking.session_id)];
+    MILKING_BYTES + texts.into_iter().flatten().map(String::len).sum::<usize>()
 }

@@ -3,6 +3,7 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
 };
 
+use super::PAGE_BYTES;
 use crate::error::Error;
 
 /// Part of an answer.
@@ -19,6 +20,16 @@ impl<T> Page<T> {
     pub(super) fn last(items: Vec<T>) -> Self {
         Self { items, next_token: String::new() }
     }
+}
+
+/// How many of some items fit on a page by their encoded bytes; one at least, so that there is always a next page.
+pub(super) fn fitting<T>(items: &[T], bytes_of: impl Fn(&T) -> usize) -> usize {
+    let mut bytes = 0;
+    let fits = |item: &&T| {
+        bytes += bytes_of(item);
+        bytes <= PAGE_BYTES
+    };
+    items.iter().take_while(fits).count().max(1).min(items.len())
 }
 
 /// Where a page begins: numbers, bound to the request they were made for.

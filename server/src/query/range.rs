@@ -12,7 +12,7 @@ use super::{
 use crate::{
     error::Error,
     model::{Micros, Reading, SeriesKey},
-    store::{Bucket, Cut, Level, Lifecycle, SeriesRange, Store},
+    store::{Bucket, Cut, Level, Lifecycle, Store},
 };
 
 /// Series that are looked at to see whether their readings fit into a number of points.
@@ -139,17 +139,8 @@ pub async fn range(store: &dyn Store, query: RangeQuery) -> Result<RangePage, Er
         return Ok(RangePage { data: RangeData::Readings(series), next_token, resolution, kept_from_us });
     };
     let cut = cut(level, zone, span)?;
-    check_statistics(&query.statistics, level, &cut, &subject)?;
+    check(&query, level, &cut, (&subject, &lifecycle))?;
     let kept_from_us = kept_from(&lifecycle, &cut, &subject);
-    if let (Cut::Spans(_), Some(kept_us)) = (&cut, kept_from_us)
-        && cut.start_us() < kept_us
-    {
-        let message = format!(
-            "days of a time zone are put together from quarters of an hour, which are kept from {kept_us}: begin \
-             there, or ask for days of UTC"
-        );
-        return Err(Error::BadRequest { field: "start_us", message });
-    }
     let asked = aggregate::Asked {
         subject: &subject,
         cut,
@@ -206,35 +197,53 @@ async fn resolve(
     if raw_is_kept && subject.series.len() <= MAX_SERIES_OF_POINTS {
         let mut fits = true;
         for (series, _) in &subject.series {
-            let range = SeriesRange {
-                series: *series,
-                tag: subject.tag,
-                start_us,
-                end_us,
-                skip: 0,
-                limit: points + 1,
-                text_bytes: usize::MAX,
+            let mut count = 0;
+            let see = |_: &Reading| {
+                count += 1;
+                count <= points
             };
-            fits = fits && store.range(range).await?.len() <= points;
+            readings::each(store, (*series, subject.tag), (start_us, end_us), see).await?;
+            fits &= count <= points;
+            if !fits {
+                break;
+            }
         }
         if fits {
             return Ok(Resolution::Raw);
         }
     }
-    let mut fewest = 0;
+    let (mut fewest, mut refused) = (0, None);
     for level in Level::ALL {
         let zone = zone.filter(|_| level == Level::Day);
         let cut = cut(level, zone, (start_us, end_us))?;
         let kept = kept_from(lifecycle, &cut, subject).is_none_or(|kept_us| kept_us <= start_us);
         fewest = aggregate::buckets_in(&cut);
         if (kept || level == Level::Day) && fewest <= points {
-            return Ok(Resolution::Level(level));
+            match check(query, level, &cut, (subject, lifecycle)) {
+                Ok(()) => return Ok(Resolution::Level(level)),
+                Err(error) => refused = Some(error),
+            }
         }
+    }
+    if let Some(error) = refused {
+        return Err(error);
     }
     let message = format!(
         "the range has {fewest} days, more than the {points} points asked for: shorten it, or allow more points"
     );
     Err(Error::BadRequest { field: "max_points", message })
+}
+
+/// Refuses what a cut cannot answer.
+fn check(
+    query: &RangeQuery,
+    level: Level,
+    cut: &Cut,
+    (subject, lifecycle): (&Subject, &Lifecycle),
+) -> Result<(), Error> {
+    aggregate::check_count(cut)?;
+    check_statistics(&query.statistics, level, cut, subject)?;
+    days::check_kept(cut, kept_from(lifecycle, cut, subject), "start_us", "quarters of an hour")
 }
 
 /// From when a cut can be answered.
@@ -267,7 +276,7 @@ fn check_statistics(
             (Level::QuarterHour, _) => return refuse(what, &format!("by 15 minutes, but {hours}")),
             (Level::Day, Statistic::P95) => return refuse(what, &format!("by day, but {hours}")),
             _ if !subject.has_percentiles() => {
-                return refuse(what, "for several devices together: ask for one device, animal or zone");
+                return refuse(what, "for several devices together: ask for one of them");
             }
             _ => {}
         }

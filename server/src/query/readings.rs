@@ -3,8 +3,8 @@
 use super::{page::Token, scope::Subject};
 use crate::{
     error::Error,
-    model::{Micros, Reading, SeriesKey},
-    store::{SeriesRange, Store},
+    model::{Micros, Reading, SeriesId, SeriesKey},
+    store::{SeriesRange, Store, Tag},
 };
 
 /// Readings or buckets on a page, at most.
@@ -15,6 +15,9 @@ const READING_BYTES: usize = 56;
 
 /// Encoded bytes of a series and its frame in the answer, at most: 192 characters and change.
 const SERIES_BYTES: usize = 1024;
+
+/// Readings that are looked at together, at most: 8 MB with the longest metadata.
+const LOOK: usize = 1_000;
 
 /// Which page.
 pub(super) struct Page<'a> {
@@ -53,8 +56,8 @@ pub(super) async fn page(
         let (tag, text_bytes) = (subject.tag, bytes + 1);
         let range = SeriesRange { series: *id, tag, start_us, end_us, skip, limit, text_bytes };
         let found = store.range(range).await?;
-        bytes_left = bytes_left.saturating_sub(SERIES_BYTES);
-        let fits = fitting(&found, room, &mut bytes_left);
+        let mut left = bytes_left.saturating_sub(SERIES_BYTES);
+        let fits = fitting(&found, room, &mut left);
         let next = found.get(fits).map(|next| {
             let before = if next.time_us == start_us { skip } else { 0 };
             let ties =
@@ -63,6 +66,7 @@ pub(super) async fn page(
         });
         room -= fits;
         if fits > 0 {
+            bytes_left = left;
             items.push((key.clone(), found.into_iter().take(fits).collect()));
         }
         if let Some(next_token) = next {
@@ -72,16 +76,49 @@ pub(super) async fn page(
     Ok((items, String::new()))
 }
 
-/// How many of `found` fit; at least one if any was found and nothing is on the page yet.
+/// How many of `found` fit.
 fn fitting(found: &[Reading], room: usize, bytes_left: &mut usize) -> usize {
     for (index, reading) in found.iter().enumerate() {
-        let texts = [&reading.session_id, &reading.metadata];
-        let text_bytes: usize = texts.into_iter().flatten().map(|text| text.len() + 4).sum();
-        let bytes = READING_BYTES + text_bytes;
+        let bytes = bytes_of(reading);
         if index == room || bytes > *bytes_left {
             return index;
         }
         *bytes_left -= bytes;
     }
     found.len()
+}
+
+/// Encoded bytes of a reading, at most.
+pub(super) fn bytes_of(reading: &Reading) -> usize {
+    let texts = [&reading.session_id, &reading.metadata];
+    READING_BYTES + texts.into_iter().flatten().map(|text| text.len() + 4).sum::<usize>()
+}
+
+/// Shows the readings of a series by time, those with a tag if there is one, until `see` answers false; answers the
+/// last that was shown.
+pub(super) async fn each(
+    store: &dyn Store,
+    (series, tag): (SeriesId, Option<Tag>),
+    (start_us, end_us): (Micros, Micros),
+    mut see: impl FnMut(&Reading) -> bool,
+) -> Result<Option<Reading>, Error> {
+    let mut range =
+        SeriesRange { series, tag, start_us, end_us, skip: 0, limit: LOOK, text_bytes: usize::MAX };
+    let mut last = None;
+    while range.start_us < range.end_us {
+        let mut found = store.range(range).await?;
+        let is_end = found.len() < LOOK;
+        if let Some(place) = found.iter().position(|reading| !see(reading)) {
+            return Ok(Some(found.swap_remove(place)));
+        }
+        let Some(newest) = found.pop() else { break };
+        let ties = 1 + found.iter().rev().take_while(|reading| reading.time_us == newest.time_us).count();
+        range.skip = if newest.time_us == range.start_us { range.skip + ties } else { ties };
+        range.start_us = newest.time_us;
+        last = Some(newest);
+        if is_end {
+            break;
+        }
+    }
+    Ok(last)
 }

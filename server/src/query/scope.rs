@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Series that one question may be about.
-const MAX_SERIES: usize = 10_000;
+pub(super) const MAX_SERIES: usize = 10_000;
 
 /// Metrics one request may name.
 const MAX_METRICS: usize = 100;
@@ -76,7 +76,13 @@ impl Scope {
         if series.len() > MAX_SERIES {
             let message =
                 format!("{} series are meant, and at most {MAX_SERIES} are: ask for less", series.len());
-            return Err(Error::BadRequest { field: "farm_id", message });
+            let field = match tag {
+                Some(Tag::Animal(_)) => "animal_id",
+                Some(Tag::Zone(_)) => "zone_id",
+                None if self.device_uid.is_empty() => "farm_id",
+                None => "device_uid",
+            };
+            return Err(Error::BadRequest { field, message });
         }
         Ok(Subject { series, tag, together: self.device_uid.is_empty() })
     }
@@ -118,9 +124,9 @@ impl Subject {
         (lines.into_keys().collect(), series)
     }
 
-    /// Whether every line is a single series, or computed from readings: only then percentiles can be told.
+    /// Whether every line is a single series: percentiles of several do not add up.
     pub(super) fn has_percentiles(&self) -> bool {
-        self.tag.is_some() || self.lines().0.len() == self.series.len()
+        self.lines().0.len() == self.series.len()
     }
 }
 

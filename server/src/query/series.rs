@@ -1,4 +1,8 @@
-use super::{Page, check_name, farm, page::Token, page_size};
+use super::{
+    Page, check_name, farm,
+    page::{Token, fitting},
+    page_size,
+};
 use crate::{
     error::Error,
     model::{SeriesId, SeriesKey},
@@ -43,9 +47,16 @@ pub async fn list_series(store: &dyn Store, query: SeriesQuery) -> Result<Page<S
         limit: Some(limit + 1),
     };
     let mut found = store.find_series(filter).await?;
-    let more = found.len() > limit;
-    found.truncate(limit);
+    let fits = fitting(&found, |(_, key)| bytes_of(key)).min(limit);
+    let more = found.len() > fits;
+    found.truncate(fits);
     let last = found.last().map_or(0, |(id, _)| i64::from(id.0));
     let next_token = if more { token.write([last]) } else { String::new() };
     Ok(Page { items: found.into_iter().map(|(_, key)| key).collect(), next_token })
+}
+
+/// Encoded bytes of a series, at most.
+pub(super) fn bytes_of(key: &SeriesKey) -> usize {
+    let texts = [&key.device_uid, &key.device_type, &key.metric_name, &key.metric_unit];
+    32 + texts.into_iter().map(String::len).sum::<usize>()
 }

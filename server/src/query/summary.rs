@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use chrono::NaiveDate;
 
 use super::{
-    aggregate, days, positive,
+    PAGE_BYTES, aggregate, days, positive,
     scope::{Scope, check_metrics},
+    series::bytes_of,
 };
 use crate::{
     error::Error,
@@ -21,8 +22,11 @@ const MAX_DAYS: i64 = 366;
 /// Buckets that are asked of the store at a time.
 const STRETCH: usize = 20_000;
 
-/// Rows of one answer, at most: with the longest names they stay below 3 MiB.
+/// Rows of one answer, at most; fewer where their names are long.
 const MAX_ROWS: usize = 10_000;
+
+/// Encoded bytes of a row, its names aside.
+const ROW_BYTES: usize = 120;
 
 /// Asks for a farm's days.
 #[derive(Clone, Debug)]
@@ -80,6 +84,7 @@ pub async fn farm_summary(
         }
     }
     let kept_from_us = store.lifecycle().await?.kept_from_us(cut.level());
+    days::check_kept(&cut, kept_from_us, "first_date", "quarters of an hour")?;
     let lines: Vec<_> = subject.series.iter().zip(0..).map(|((id, _), line)| (*id, line)).collect();
     let devices = devices(&subject.series);
     // The keys of the answer, in order, and the place of each series among them.
@@ -103,8 +108,11 @@ pub async fn farm_summary(
                 none => *none = Some(bucket),
             }
         }
-        if rows.len() > MAX_ROWS {
-            let message = format!("there are more than {MAX_ROWS} rows: ask for fewer days, or name metrics");
+        let bytes: usize = rows.keys().map(|&(_, place)| ROW_BYTES + bytes_of(&kinds[place])).sum();
+        if rows.len() > MAX_ROWS || bytes > PAGE_BYTES {
+            let message = format!(
+                "there are more than {MAX_ROWS} rows, or {PAGE_BYTES} bytes of them: ask for fewer days, or name metrics"
+            );
             return Err(Error::BadRequest { field: "last_date", message });
         }
     }

@@ -7,11 +7,13 @@ use std::{
 
 use super::{
     Parts,
+    page::fitting,
+    readings,
     scope::{Scope, check_metrics},
+    series,
 };
 use crate::{
     error::Error,
-    ingest::validate::quote,
     model::{Micros, Reading, SeriesId, SeriesKey},
     store::Store,
 };
@@ -78,11 +80,19 @@ pub async fn watch(
         }
         changed.sort_by(|(a, _), (b, _)| a.cmp(b));
         // The first tells a caller that it is watching, even if there is nothing yet.
-        if (first || !changed.is_empty()) && !parts.give(changed).await? {
-            return Ok(());
+        while first || !changed.is_empty() {
+            let rest = changed.split_off(fitting(&changed, bytes_of));
+            if !parts.give(std::mem::replace(&mut changed, rest)).await? {
+                return Ok(());
+            }
+            first = false;
         }
-        first = false;
     }
+}
+
+/// Encoded bytes of a series with a reading, at most.
+fn bytes_of((key, reading): &(SeriesKey, Reading)) -> usize {
+    series::bytes_of(key) + readings::bytes_of(reading)
 }
 
 async fn find(store: &dyn Store, query: &WatchQuery) -> Result<HashMap<SeriesId, SeriesKey>, Error> {
@@ -90,9 +100,8 @@ async fn find(store: &dyn Store, query: &WatchQuery) -> Result<HashMap<SeriesId,
     let subject = query.scope.find(store, metrics, (Micros::MIN, Micros::MAX)).await?;
     if subject.series.len() > MAX_SERIES {
         let message = format!(
-            "{} series of {} are meant, and at most {MAX_SERIES} can be watched: name metrics or a device",
-            subject.series.len(),
-            quote(&query.scope.device_uid)
+            "{} series are meant, and at most {MAX_SERIES} can be watched: name metrics or a device",
+            subject.series.len()
         );
         return Err(Error::BadRequest { field: "metric_names", message });
     }

@@ -5,6 +5,7 @@ mod admin;
 mod answers;
 mod bounds;
 mod client;
+mod edges;
 mod limits;
 mod overload;
 mod pages;
