@@ -395,11 +395,14 @@ impl Store for EmbeddedStore {
             place: format!("in {}", dir.display()),
             reason: "no database is configured".to_owned(),
             data_dir: Some(dir),
-            features: vec![Feature {
-                name: "packed_blocks",
-                on: true,
-                note: "readings are packed as they are committed",
-            }],
+            features: vec![
+                Feature {
+                    name: "packed_blocks",
+                    on: true,
+                    note: "readings are packed as they are committed",
+                },
+                Feature { name: "rollups", on: true, note: "15 minutes, hour and day, a row for each day" },
+            ],
             ..Description::default()
         }
     }

@@ -27,10 +27,17 @@ pub(super) struct Changes {
     pub(super) mended: Vec<([u8; 13], u64)>,
     pub(super) stored_before_us: Option<Micros>,
     pub(super) floors: Option<Floors>,
+    /// It makes room, so that it is done on a full disk, too.
+    pub(super) frees: bool,
     bytes: usize,
 }
 
 impl Changes {
+    /// No changes yet, of which the end will be more room.
+    pub(super) fn freeing() -> Self {
+        Self { frees: true, ..Self::default() }
+    }
+
     /// The buckets of a level of a series on one day.
     pub(super) fn put_rollups(&mut self, key: [u8; 13], level: Level, buckets: &Day) {
         let row = rollup::encode(level, buckets);
@@ -63,8 +70,10 @@ impl Changes {
         self.mended.push((key, seen));
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.bytes >= MOST_BYTES
+    /// Takes them once they have become many, and begins anew.
+    pub(super) fn take_full(&mut self) -> Option<Self> {
+        let next = Self { frees: self.frees, ..Self::default() };
+        (self.bytes >= MOST_BYTES).then(|| std::mem::replace(self, next))
     }
 }
 

@@ -33,7 +33,7 @@ impl Writer {
     }
 
     pub(super) fn change(&mut self, of: &Weak<Engine>, changes: Changes) -> Result<(), Failure> {
-        let engine = self.same_engine(of)?;
+        let engine = self.same_engine(of, changes.frees)?;
         wait_for_flush(&engine)?;
         let mut batch = engine.batch(changes.rollups.len() + changes.rows.len() + changes.mended.len() + 2);
         for (key, row) in changes.rollups {
@@ -82,7 +82,7 @@ impl Writer {
 
     /// Drops a day of readings, or says that a day of milkings is dropped; false: something has come for it.
     pub(super) fn drop_day(&mut self, of: &Weak<Engine>, old: OldDay) -> Result<bool, Failure> {
-        let engine = self.same_engine(of)?;
+        let engine = self.same_engine(of, true)?;
         wait_for_flush(&engine)?;
         if engine.view().written(old.kind, old.day)?.commit != old.commit {
             return Ok(false);
@@ -105,8 +105,8 @@ impl Writer {
     }
 
     /// The engine, if it is the one of which something was seen: another may have lost what was not synced.
-    fn same_engine(&self, of: &Weak<Engine>) -> Result<Arc<Engine>, Failure> {
-        let engine = self.engine()?;
+    fn same_engine(&self, of: &Weak<Engine>, frees: bool) -> Result<Arc<Engine>, Failure> {
+        let engine = if frees { self.shared.engine().map_err(Failure::Refused)? } else { self.engine()? };
         if Arc::as_ptr(&engine) == of.as_ptr() {
             return Ok(engine);
         }
