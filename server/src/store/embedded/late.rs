@@ -219,11 +219,6 @@ impl View<'_> {
         Ok(Some((day + 1).saturating_mul(DAY_US)))
     }
 
-    /// Whether there is anything dirty at all.
-    pub(super) fn is_dirty(&self) -> Result<bool, StoreError> {
-        Ok(self.last(&keys::table(Table::Dirty))?.is_some())
-    }
-
     /// What was written into a day.
     pub(super) fn written(&self, kind: Kind, day: i64) -> Result<Written, StoreError> {
         let row = self.get(keys::written(kind, day))?;
