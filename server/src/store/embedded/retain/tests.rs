@@ -70,7 +70,7 @@ fn interrupt(store: &EmbeddedStore) {
     engine::write(batch, true).unwrap();
 }
 
-async fn assert_gone(store: &EmbeddedStore) {
+fn assert_gone(store: &EmbeddedStore) {
     let engine = store.shared.engine().unwrap();
     let view = engine.view();
     assert_eq!(view.milking_days().unwrap(), []);
@@ -96,7 +96,7 @@ async fn milk_stays_as_it_was_wherever_the_drop_of_its_milkings_is_interrupted()
     assert_eq!(dropped, told);
     assert_eq!((dropped.len(), dropped[0].rows, dropped[0].table), (1, 5000, "milking"));
     assert_eq!(milk(&store).await, known);
-    assert_gone(&store).await;
+    assert_gone(&store);
 
     interrupt(&store);
     assert_eq!(milk(&store).await, known, "what is left of a dropped day is not told");
@@ -111,14 +111,14 @@ async fn milk_stays_as_it_was_wherever_the_drop_of_its_milkings_is_interrupted()
     assert_eq!(store.milkings(range).await.unwrap(), []);
     assert_eq!(store.retain(everything()).await.unwrap(), []);
     assert_eq!(milk(&store).await, known);
-    assert_gone(&store).await;
+    assert_gone(&store);
 
     interrupt(&store);
     store.close().await;
     drop(store);
     let store = open(&dir);
     assert_eq!(milk(&store).await, known);
-    assert_gone(&store).await;
+    assert_gone(&store);
 }
 
 /// Only those of farms that were milked on that day are looked at.

@@ -105,12 +105,15 @@ impl Writer {
     }
 
     /// The engine, if it is the one of which something was seen: another may have lost what was not synced.
-    fn same_engine(&self, of: &Weak<Engine>, frees: bool) -> Result<Arc<Engine>, Failure> {
+    fn same_engine(&mut self, of: &Weak<Engine>, frees: bool) -> Result<Arc<Engine>, Failure> {
         let engine = if frees { self.shared.engine().map_err(Failure::Refused)? } else { self.engine()? };
-        if Arc::as_ptr(&engine) == of.as_ptr() {
-            return Ok(engine);
+        if Arc::as_ptr(&engine) != of.as_ptr() {
+            let what = "the embedded store was reopened in between".to_owned();
+            return Err(Failure::Refused(StoreError::Unavailable(what, None)));
         }
-        let what = "the embedded store was reopened in between".to_owned();
-        Err(Failure::Refused(StoreError::Unavailable(what, None)))
+        if frees {
+            self.make_room()?;
+        }
+        Ok(engine)
     }
 }
