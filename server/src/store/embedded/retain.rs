@@ -205,7 +205,7 @@ impl View<'_> {
     fn dirty_days(&self) -> Result<BTreeSet<i64>, StoreError> {
         let mut days = BTreeSet::new();
         self.scan(&keys::table(Table::Dirty), |key, _| {
-            days.insert(keys::parse_dirty(key)?.1.div_euclid(24));
+            days.insert(keys::parse_dirty(key)?.1);
             Ok(true)
         })?;
         Ok(days)

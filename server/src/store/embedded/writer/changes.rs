@@ -35,7 +35,8 @@ impl Writer {
     pub(super) fn change(&mut self, of: &Weak<Engine>, changes: Changes) -> Result<(), Failure> {
         let engine = self.same_engine(of, changes.frees)?;
         wait_for_flush(&engine)?;
-        let mut batch = engine.batch(changes.rollups.len() + changes.rows.len() + changes.mended.len() + 2);
+        let mut batch =
+            engine.batch(changes.rollups.len() + changes.rows.len() + changes.gone_rows.len() + 2);
         for (key, row) in changes.rollups {
             batch.insert(engine.rollups(), key, row);
         }
@@ -54,13 +55,6 @@ impl Writer {
                 batch.insert(chunk, key, []);
             }
         }
-        let view = engine.view();
-        for (key, seen) in changes.mended {
-            if view.number(key)? == seen {
-                batch.remove(engine.rows(), key);
-            }
-        }
-        drop(view);
         let mut watermarks = self.committed.late.watermarks;
         if let Some(stored_us) = changes.stored_before_us {
             watermarks.stored_before_us = watermarks.stored_before_us.max(Some(stored_us));
