@@ -56,6 +56,7 @@ mod roll;
 mod rollup;
 mod rows;
 mod series;
+mod spare;
 mod state;
 mod tags;
 mod view;
@@ -76,7 +77,8 @@ pub struct EmbeddedConfig {
     pub journal_bytes: u64,
     /// Bytes of blocks read from disk and kept.
     pub cache_bytes: u64,
-    /// With less free space than this, nothing is written.
+    /// With less free space than this, nothing is written. Up to half of it is set aside in a file, and used to drop
+    /// what is too old when the disk is full to its end. 0: no bound, and nothing is set aside.
     pub min_free_bytes: u64,
 }
 
@@ -395,11 +397,14 @@ impl Store for EmbeddedStore {
             place: format!("in {}", dir.display()),
             reason: "no database is configured".to_owned(),
             data_dir: Some(dir),
-            features: vec![Feature {
-                name: "packed_blocks",
-                on: true,
-                note: "readings are packed as they are committed",
-            }],
+            features: vec![
+                Feature {
+                    name: "packed_blocks",
+                    on: true,
+                    note: "readings are packed as they are committed",
+                },
+                Feature { name: "rollups", on: true, note: "15 minutes, hour and day, a row for each day" },
+            ],
             ..Description::default()
         }
     }

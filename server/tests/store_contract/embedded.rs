@@ -19,6 +19,7 @@ mod crash;
 mod days;
 mod directory;
 mod full;
+mod lifecycle;
 mod rollups;
 
 mod contract {

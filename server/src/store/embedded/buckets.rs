@@ -29,7 +29,6 @@ struct Asked {
 struct Kept<'a> {
     watermarks: Watermarks,
     floors: Floors,
-    is_dirty: bool,
     open: &'a Open,
 }
 
@@ -60,12 +59,7 @@ impl View<'_> {
             tag: range.tag,
             percentiles: range.percentiles && matches!(range.cut, Cut::Level { .. }),
         };
-        let kept = Kept {
-            watermarks: self.watermarks()?,
-            floors: self.rollup_floors()?,
-            is_dirty: self.is_dirty()?,
-            open,
-        };
+        let kept = Kept { watermarks: self.watermarks()?, floors: self.rollup_floors()?, open };
         for &(series, line) in &range.series {
             self.check()?;
             self.of_series(series, asked, &kept, &mut |bucket| lines.add(line, bucket))?;
@@ -85,7 +79,7 @@ impl View<'_> {
         let Some(kept_us) = kept.of(asked) else {
             return self.fresh(series, asked, kept, see);
         };
-        let dirty = if kept.is_dirty { self.dirty_buckets(series, level, kept_us)? } else { Vec::new() };
+        let dirty = self.dirty_buckets(series, level, kept_us)?;
         self.rollups(level, series, kept_us, |bucket| {
             if dirty.binary_search(&bucket.start_us).is_err() {
                 see(bucket);

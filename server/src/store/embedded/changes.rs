@@ -2,7 +2,7 @@
 
 use super::{
     keys::Kind,
-    late::Floors,
+    late::{Floors, Hours},
     rollup::{self, Day},
 };
 use crate::{
@@ -23,14 +23,19 @@ pub(super) struct Changes {
     pub(super) gone_rows: Vec<Vec<u8>>,
     /// Which series carry which tags, in the keyspaces of days.
     pub(super) tagged: Vec<(i64, [u8; 9])>,
-    /// Marks that are mended, with the commits that had set them; others have set them again.
-    pub(super) mended: Vec<([u8; 13], u64)>,
     pub(super) stored_before_us: Option<Micros>,
     pub(super) floors: Option<Floors>,
+    /// It makes room, so that it is done on a full disk, too.
+    pub(super) frees: bool,
     bytes: usize,
 }
 
 impl Changes {
+    /// No changes yet, of which the end will be more room.
+    pub(super) fn freeing() -> Self {
+        Self { frees: true, ..Self::default() }
+    }
+
     /// The buckets of a level of a series on one day.
     pub(super) fn put_rollups(&mut self, key: [u8; 13], level: Level, buckets: &Day) {
         let row = rollup::encode(level, buckets);
@@ -58,13 +63,10 @@ impl Changes {
         self.tagged.push((day, key));
     }
 
-    pub(super) fn mend(&mut self, key: [u8; 13], seen: u64) {
-        self.bytes += key.len();
-        self.mended.push((key, seen));
-    }
-
-    pub(super) fn is_full(&self) -> bool {
-        self.bytes >= MOST_BYTES
+    /// Takes them once they have become many, and begins anew.
+    pub(super) fn take_full(&mut self) -> Option<Self> {
+        let next = Self { frees: self.frees, ..Self::default() };
+        (self.bytes >= MOST_BYTES).then(|| std::mem::replace(self, next))
     }
 }
 
@@ -77,17 +79,14 @@ pub(super) struct OldDay {
     pub(super) commit: u64,
 }
 
-/// A series and hour that are dirty, and the commit that had marked them last.
+/// Hours that a commit made dirty.
 #[derive(Clone, Copy)]
 pub(super) struct Mark {
     pub(super) series: SeriesId,
     /// From 1970.
-    pub(super) hour: i64,
-    pub(super) seen: u64,
-}
-
-impl Mark {
-    pub(super) fn day(&self) -> i64 {
-        self.hour.div_euclid(24)
-    }
+    pub(super) day: i64,
+    pub(super) commit: u64,
+    /// Those that are to be mended now, and the others.
+    pub(super) hours: Hours,
+    pub(super) others: Hours,
 }

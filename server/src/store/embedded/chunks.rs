@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 
 use super::{
-    engine::{self, Engine},
+    engine::{self, Engine, undecodable},
     keys::{self, Kind, Table},
-    late::Written,
+    late::{Hours, Written},
     view::View,
 };
 use crate::{model::DAY_US, store::StoreError};
+
+/// Value of [`keys::COMPLETE`] in directories of format 3.
+const COMPLETE: [u8; 1] = [3];
 
 impl Engine {
     /// Finishes what a crash interrupted.
@@ -54,21 +57,24 @@ impl Engine {
         engine::write(batch, true)
     }
 
-    /// Adds what directories of before lack; once.
+    /// Adds what directories of before lack, or have in another form; once.
     pub(super) fn complete(&self) -> Result<(), StoreError> {
         let view = self.view();
-        match view.get(keys::COMPLETE)?.as_deref() {
-            None => self.complete_days(&view)?,
-            Some([]) => {}
-            Some(_) => return Ok(()),
+        let known = view.get(keys::COMPLETE)?;
+        if known.as_deref() == Some(&COMPLETE) {
+            return Ok(());
         }
+        if known.is_none() {
+            self.complete_days(&view)?;
+        }
+        self.gather_marks()?;
         let mut batch = self.batch(1);
         view.scan(&keys::devices_of_farm(None), |key, _| {
             let (farm_id, device_uid) = keys::parse_device(key)?;
             batch.insert(self.rows(), keys::home(&device_uid, farm_id), []);
             Ok(true)
         })?;
-        batch.insert(self.rows(), keys::COMPLETE, [1]);
+        batch.insert(self.rows(), keys::COMPLETE, COMPLETE);
         engine::write(batch, false)
     }
 
@@ -88,7 +94,24 @@ impl Engine {
         for (day, _) in view.days() {
             batch.insert(self.rows(), keys::untagged(day), []);
         }
-        batch.insert(self.rows(), keys::COMPLETE, []);
         engine::write(batch, false)
+    }
+
+    /// Turns marks of single hours into marks of days.
+    fn gather_marks(&self) -> Result<(), StoreError> {
+        let mut last = [0xff; 14];
+        last[0] = Table::DirtyHours as u8;
+        self.view().pages(&keys::table(Table::DirtyHours), &last, |page| {
+            let mut batch = self.batch(2 * page.len());
+            for (key, _) in page {
+                let (series, hour) = keys::parse_dirty_hour(key).map_err(undecodable)?;
+                // Apart from each other, and from every commit.
+                let commit = u64::MAX - hour.rem_euclid(24) as u64;
+                let mark = keys::dirty(series, hour.div_euclid(24), commit);
+                batch.insert(self.rows(), mark, Hours::one(hour).encode());
+                batch.remove(self.rows(), key.clone());
+            }
+            engine::write(batch, false)
+        })
     }
 }

@@ -274,6 +274,7 @@ impl Committed {
             block::pack(&mut packed, run);
             draft.batch.insert(chunk, key.encode(), &packed[..]);
         }
+        marks.finish(&mut draft.batch);
         draft.touched = devices::changes(heard, &engine.devices);
         if !draft.touched.is_empty() {
             draft.batch.insert(engine.rows(), keys::touches(number), rows::encode_touches(&draft.touched));

@@ -220,10 +220,15 @@ impl Engine {
 
     /// Forgets a day's chunk and deletes it: readers that still look at it keep its files until they end.
     pub(super) fn delete_chunk(&self, day: i64) -> Result<(), StoreError> {
-        match self.change_chunks(|chunks| chunks.remove(&day)) {
-            Some(chunk) => self.db.delete_keyspace(chunk).map_err(|error| failed("drop a day", error)),
-            None => Ok(()),
+        let Some(chunk) = self.change_chunks(|chunks| chunks.remove(&day)) else { return Ok(()) };
+        // A file that fjall keeps open for later would keep its room on the disk, too.
+        let tree = &chunk.tree;
+        if let Some(open) = &tree.tree_config().descriptor_table {
+            for table in tree.current_version().iter_tables() {
+                open.remove_for_table(&(tree.id(), table.metadata.id).into());
+            }
         }
+        self.db.delete_keyspace(chunk).map_err(|error| failed("drop a day", error))
     }
 
     /// Views that were taken keep the days that they have. For the writer only.

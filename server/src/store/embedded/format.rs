@@ -12,8 +12,8 @@ use std::{
 use super::OpenError;
 
 const MAGIC: &str = "herdstream embedded store";
-/// 2: rollups. Binaries of before would not mark what they write late.
-const VERSION: u32 = 2;
+/// 2: rollups. 3: marks of what is late by day. Binaries of before would not see or set them.
+const VERSION: u32 = 3;
 
 const FORMAT_FILE: &str = "FORMAT";
 const NEW_FORMAT_FILE: &str = "FORMAT.new";
@@ -65,7 +65,9 @@ impl Directory {
         }
         // Now that it is ours alone: another process may have been creating it before.
         match inspect(dir)? {
-            Format::Ready | Format::Older => {}
+            Format::Ready => {}
+            // Before anything is written in a way that binaries of before do not know.
+            Format::Older => write_format(dir, Format::Ready).map_err(failed)?,
             Format::Absent => write_format(dir, Format::Creating).map_err(failed)?,
             Format::Creating => match fs::remove_dir_all(dir.join(ENGINE_DIR)) {
                 Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(failed(source)),
@@ -102,7 +104,7 @@ impl Directory {
     /// Says that the engine exists from now on: one that is missing later is damage, not a beginning.
     pub(super) fn created(&self) -> Result<(), OpenError> {
         let failed = |source| OpenError::Io { dir: self.dir.clone(), source };
-        if matches!(inspect(&self.dir)?, Format::Creating | Format::Older) {
+        if inspect(&self.dir)? == Format::Creating {
             sync_dir(&self.engine()).and_then(|()| write_format(&self.dir, Format::Ready)).map_err(failed)?;
         }
         Ok(())

@@ -37,7 +37,7 @@ impl Keeping {
 
     /// Has the changes made if they have become many.
     pub(super) fn apply_if_full(&self, changes: &mut Changes) -> Result<(), StoreError> {
-        if changes.is_full() { self.apply(std::mem::take(changes)) } else { Ok(()) }
+        changes.take_full().map_or(Ok(()), |changes| self.apply(changes))
     }
 
     /// Has a day dropped; false: something has come for it since it was looked at.

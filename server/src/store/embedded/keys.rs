@@ -31,8 +31,8 @@ pub(super) enum Table {
     Activity = 10,
     /// Day chunks that are being dropped.
     Tombstones = 11,
-    /// Hours of series that got readings after they were closed.
-    Dirty = 12,
+    /// Hours of series that got readings after they were closed, each by itself: as format 2 noted them.
+    DirtyHours = 12,
     /// Days of readings or milkings that retention dropped.
     Dropped = 13,
     /// What was written into days: of readings what was late, of milkings everything.
@@ -43,6 +43,8 @@ pub(super) enum Table {
     Untagged = 16,
     /// Farms that have a device of a name.
     Homes = 17,
+    /// Hours of a day of a series that got readings after they were closed, by commit.
+    Dirty = 18,
 }
 
 /// Number of the last commit.

@@ -1,6 +1,9 @@
 //! What is closed, dirty or dropped: kept in rows, and as much of it in memory as every commit needs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
+};
 
 use fjall::OwnedWriteBatch;
 
@@ -8,7 +11,6 @@ use super::{
     codec::{Input, Undecodable, put_optional, put_signed, put_varint},
     engine::{Engine, undecodable},
     keys::{self, Kind, Table},
-    rows,
     view::View,
 };
 use crate::{
@@ -132,31 +134,100 @@ impl Late {
     }
 }
 
+/// Hours of a day: a set, a bit for each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Hours(u32);
+
+impl Hours {
+    const ALL: u32 = (1 << 24) - 1;
+
+    /// That of an hour from 1970.
+    pub(super) fn one(hour: i64) -> Self {
+        Self(1 << hour.rem_euclid(24))
+    }
+
+    /// Those of a day within a span of hours, all from 1970.
+    pub(super) fn within(day: i64, hours: &RangeInclusive<i64>) -> Self {
+        let (first, last) = (hours.start() - day * 24, hours.end() - day * 24);
+        if first > 23 || last < 0 || first > last {
+            return Self(0);
+        }
+        let (from, until) = (first.max(0), last.min(23));
+        Self((Self::ALL << from) & (Self::ALL >> (23 - until)))
+    }
+
+    pub(super) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    pub(super) fn count(self) -> u64 {
+        self.0.count_ones().into()
+    }
+
+    pub(super) fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    pub(super) fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    pub(super) fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// From 1970, in order.
+    pub(super) fn of(self, day: i64) -> impl Iterator<Item = i64> {
+        (0..24).filter(move |hour| self.0 & (1 << hour) != 0).map(move |hour| day * 24 + hour)
+    }
+
+    pub(super) fn encode(self) -> [u8; 3] {
+        let [_, hours @ ..] = self.0.to_be_bytes();
+        hours
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Undecodable> {
+        let mut input = Input(bytes);
+        let [a, b, c] = input.array()?;
+        input.finish()?;
+        Ok(Self(u32::from_be_bytes([0, a, b, c])))
+    }
+}
+
 /// Notes what a commit writes late, in its batch.
 pub(super) struct Marks<'a> {
     engine: &'a Engine,
     number: u64,
     now_us: Micros,
-    last: Option<(SeriesId, i64)>,
+    /// Of a day of a series, which is not in the batch yet.
+    open: Option<(SeriesId, i64, Hours)>,
     days: BTreeSet<i64>,
 }
 
 impl<'a> Marks<'a> {
     pub(super) fn new(engine: &'a Engine, number: u64, now_us: Micros) -> Self {
-        Self { engine, number, now_us, last: None, days: BTreeSet::new() }
+        Self { engine, number, now_us, open: None, days: BTreeSet::new() }
     }
 
-    /// Late readings of an hour of a series: marks it as dirty, and their day as written into.
+    /// Late readings of an hour of a series, by series and time: marks it as dirty, and their day as written into.
     pub(super) fn mark(&mut self, batch: &mut OwnedWriteBatch, series: SeriesId, time_us: Micros) {
-        let hour = keys::hour_of(time_us);
-        if self.last == Some((series, hour)) {
-            return;
+        let (day, hour) = (time_us.div_euclid(DAY_US), Hours::one(keys::hour_of(time_us)));
+        match &mut self.open {
+            Some((of, on, hours)) if (*of, *on) == (series, day) => *hours = hours.or(hour),
+            _ => {
+                self.finish(batch);
+                self.open = Some((series, day, hour));
+            }
         }
-        self.last = Some((series, hour));
-        batch.insert(self.engine.rows(), keys::dirty(series, hour), rows::encode_number(self.number));
-        let day = time_us.div_euclid(DAY_US);
         if self.days.insert(day) {
             self.note(batch, Kind::Reading, day, Written::default());
+        }
+    }
+
+    /// Puts what was marked last into the batch.
+    pub(super) fn finish(&mut self, batch: &mut OwnedWriteBatch) {
+        if let Some((series, day, hours)) = self.open.take() {
+            batch.insert(self.engine.rows(), keys::dirty(series, day, self.number), hours.encode());
         }
     }
 
@@ -204,12 +275,18 @@ impl View<'_> {
 
     /// Hours of series that are dirty.
     pub(super) fn dirty_hours(&self) -> Result<u64, StoreError> {
-        let mut hours = 0;
-        self.scan(&keys::table(Table::Dirty), |_, _| {
-            hours += 1;
+        let mut count = 0;
+        let (mut last, mut dirty) = (None, Hours::default());
+        self.scan(&keys::table(Table::Dirty), |key, value| {
+            let (series, day, _) = keys::parse_dirty(key)?;
+            if last != Some((series, day)) {
+                count += std::mem::take(&mut dirty).count();
+                last = Some((series, day));
+            }
+            dirty = dirty.or(Hours::decode(value)?);
             Ok(true)
         })?;
-        Ok(hours)
+        Ok(count + dirty.count())
     }
 
     /// End of the newest day that was dropped.
@@ -217,11 +294,6 @@ impl View<'_> {
         let Some((key, _)) = self.last(&keys::dropped_of(kind))? else { return Ok(None) };
         let (_, day) = keys::parse_of_day(&key).map_err(undecodable)?;
         Ok(Some((day + 1).saturating_mul(DAY_US)))
-    }
-
-    /// Whether there is anything dirty at all.
-    pub(super) fn is_dirty(&self) -> Result<bool, StoreError> {
-        Ok(self.last(&keys::table(Table::Dirty))?.is_some())
     }
 
     /// What was written into a day.
@@ -281,11 +353,18 @@ impl View<'_> {
         level: Level,
         (start_us, end_us): (Micros, Micros),
     ) -> Result<Vec<Micros>, StoreError> {
+        let days = start_us.div_euclid(DAY_US)..=(end_us - 1).div_euclid(DAY_US);
+        let mut hours: BTreeMap<i64, Hours> = BTreeMap::new();
+        let (first, last) =
+            (keys::dirty(series, *days.start(), 0), keys::dirty(series, *days.end(), u64::MAX));
+        self.scan_range(&first, &last, |key, value| {
+            let (_, day, _) = keys::parse_dirty(key)?;
+            let of_day = hours.entry(day).or_default();
+            *of_day = of_day.or(Hours::decode(value)?);
+            Ok(true)
+        })?;
         let mut dirty = Vec::new();
-        let first = keys::dirty(series, keys::hour_of(start_us));
-        let last = keys::dirty(series, keys::hour_of(end_us - 1));
-        self.scan_range(&first, &last, |key, _| {
-            let (_, hour) = keys::parse_dirty(key)?;
+        for hour in hours.into_iter().flat_map(|(day, hours)| hours.of(day)) {
             let hour_us = hour * keys::HOUR_US;
             let mut bucket_us = level.floor(hour_us);
             while bucket_us < hour_us + keys::HOUR_US {
@@ -294,8 +373,33 @@ impl View<'_> {
                 }
                 bucket_us += level.width_us();
             }
-            Ok(true)
-        })?;
+        }
         Ok(dirty)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hours_of_a_day_are_those_within_a_span() {
+        let of = |day, first, last| Hours::within(day, &(first..=last)).of(day).collect::<Vec<_>>();
+        assert_eq!(of(0, i64::MIN / 2, i64::MAX / 2), (0..24).collect::<Vec<_>>());
+        assert_eq!(of(2, 47, 48), [48]);
+        assert_eq!(of(2, 71, 72), [71]);
+        assert_eq!(of(-1, -3, -2), [-3, -2]);
+        assert!(of(1, 30, 29).is_empty());
+        assert_eq!((of(1, 0, 23), of(1, 48, 99)), (vec![], vec![]));
+    }
+
+    #[test]
+    fn hours_read_back() {
+        for hour in [0, 7, 8, 15, 16, 23] {
+            let hours = Hours::one(hour).or(Hours::one(-1));
+            assert_eq!(Hours::decode(&hours.encode()).unwrap(), hours);
+            assert_eq!(hours.count(), if hour == 23 { 1 } else { 2 });
+        }
+        assert!(Hours::decode(&[0; 4]).is_err() && Hours::decode(&[0; 2]).is_err());
     }
 }

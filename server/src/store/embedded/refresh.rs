@@ -15,10 +15,9 @@ use super::{
     engine::{entry, undecodable},
     keeping::Keeping,
     keys::{self, BlockKey, HOUR_US, Table},
-    late::Floors,
+    late::{Floors, Hours},
     roll::{MOST_HELD, Plan, Rolled},
     rollup::{self, Day},
-    rows,
     view::View,
 };
 use crate::{
@@ -26,7 +25,7 @@ use crate::{
     store::{Level, Refreshed, StoreError, Tag},
 };
 
-/// Marks that are looked at in one view: 12 MB.
+/// Marks that are looked at in one view: 16 MB.
 const MOST_MARKS: usize = 500_000;
 
 /// Buckets that are computed at a time, at most: 12 MB with what is around them.
@@ -113,32 +112,35 @@ impl<'a> Refresh<'a> {
     fn mend(&mut self, (start_us, end_us): (Micros, Micros)) -> Result<(), StoreError> {
         let hours = keys::hour_of(start_us)..=keys::hour_of(end_us.saturating_sub(1));
         let mut first = keys::table(Table::Dirty).to_vec();
+        let end = keys::dirty(SeriesId(u32::MAX), i64::from(i32::MAX), u64::MAX);
         loop {
             let view = self.keeping.view();
             let mut marks = Vec::new();
             let mut last = None;
-            view.scan_range(&first, &keys::dirty(SeriesId(u32::MAX), i64::MAX), |key, value| {
-                let (series, hour) = keys::parse_dirty(key)?;
+            view.scan_range(&first, &end, |key, value| {
+                let (series, day, commit) = keys::parse_dirty(key)?;
                 last = Some(key.to_vec());
-                if hours.contains(&hour) {
-                    marks.push(Mark { series, hour, seen: rows::decode_number(value)? });
+                let (dirty, asked) = (Hours::decode(value)?, Hours::within(day, &hours));
+                if !dirty.and(asked).is_empty() {
+                    let (hours, others) = (dirty.and(asked), dirty.without(asked));
+                    marks.push(Mark { series, day, commit, hours, others });
                 }
                 Ok(marks.len() < MOST_MARKS)
             })?;
             let Some(last) = last else { return Ok(()) };
             first = last;
             first.push(0);
-            marks.sort_unstable_by_key(|mark| (mark.day(), mark.series, mark.hour));
-            for of_day in marks.chunk_by(|a, b| a.day() == b.day()) {
+            marks.sort_unstable_by_key(|mark| (mark.day, mark.series, mark.commit));
+            for of_day in marks.chunk_by(|a, b| a.day == b.day) {
                 self.mend_day(&view, of_day)?;
             }
             self.flush()?;
         }
     }
 
-    /// Marks of one day, by series and hour.
+    /// Marks of one day, by series.
     fn mend_day(&mut self, view: &View<'_>, marks: &[Mark]) -> Result<(), StoreError> {
-        let day = marks[0].day();
+        let day = marks[0].day;
         let next_us = (day + 1).saturating_mul(DAY_US);
         let stored_us = view.watermarks()?.stored_before_us.unwrap_or(Micros::MIN);
         let end_us = next_us.min(stored_us);
@@ -155,7 +157,7 @@ impl<'a> Refresh<'a> {
                     let series = near(group.iter().map(|marks| marks[0].series.0));
                     (day * 24..(day + 1) * 24).map(|hour| (hour, series.clone())).collect()
                 } else {
-                    hours_of(group.iter().copied().flatten(), end_us)
+                    hours_of(group, end_us)
                 };
                 let plan = Plan { chunk, hours, end_us, whole_day, is_least: count == 1 };
                 let Some(mut rolled) = self.rolled(view, &plan, count)? else { continue };
@@ -164,9 +166,16 @@ impl<'a> Refresh<'a> {
                     .retain(|series, _| group.binary_search_by_key(series, |marks| marks[0].series).is_ok());
                 self.put(day, &floors, whole_day, &rolled)?;
             }
-            for mark in group.iter().copied().flatten() {
-                self.changes.mend(keys::dirty(mark.series, mark.hour), mark.seen);
-                self.done.dirty_hours += 1;
+            for marks in group {
+                for mark in *marks {
+                    let key = keys::dirty(mark.series, day, mark.commit).to_vec();
+                    if mark.others.is_empty() {
+                        self.changes.drop_row(key);
+                    } else {
+                        self.changes.put_row(key, mark.others.encode().to_vec());
+                    }
+                }
+                self.done.dirty_hours += hours_of_all(marks).count();
             }
             self.flush_if_full()?;
             rest = &rest[count..];
@@ -278,16 +287,20 @@ fn carried(view: &View<'_>, day: i64, chunk: &Keyspace) -> Result<BTreeSet<[u8; 
     Ok(keys)
 }
 
-/// The hours of marks before `end_us`, with the series that are marked in them.
-fn hours_of<'a>(
-    marks: impl Iterator<Item = &'a Mark>,
-    end_us: Micros,
-) -> Vec<(i64, Vec<RangeInclusive<u32>>)> {
+/// The hours before `end_us` of the marks of series, with the series that are marked in them.
+fn hours_of(group: &[&[Mark]], end_us: Micros) -> Vec<(i64, Vec<RangeInclusive<u32>>)> {
     let mut hours: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
-    for mark in marks.filter(|mark| mark.hour.saturating_mul(HOUR_US) < end_us) {
-        hours.entry(mark.hour).or_default().push(mark.series.0);
+    for marks in group {
+        let (series, day) = (marks[0].series.0, marks[0].day);
+        for hour in hours_of_all(marks).of(day).filter(|hour| hour.saturating_mul(HOUR_US) < end_us) {
+            hours.entry(hour).or_default().push(series);
+        }
     }
     hours.into_iter().map(|(hour, series)| (hour, near(series.into_iter()))).collect()
+}
+
+fn hours_of_all(marks: &[Mark]) -> Hours {
+    marks.iter().fold(Hours::default(), |hours, mark| hours.or(mark.hours))
 }
 
 /// Numbers in order as ranges, with what lies between near ones.

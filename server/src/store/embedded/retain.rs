@@ -75,6 +75,13 @@ impl Run<'_> {
                 break;
             }
             let view = self.keeping.view();
+            if view.get(keys::dropped(Kind::Milking, day))?.is_some() {
+                // Somebody was interrupted here.
+                if !self.retention.dry_run {
+                    self.drop_milkings(&view, day)?;
+                }
+                continue;
+            }
             let written = view.written(Kind::Milking, day)?;
             let counted = (written.rows, written.bytes);
             let mut part = of_day("milking", day, counted, self.written_lately(written));
@@ -83,17 +90,7 @@ impl Run<'_> {
                 self.keep_milk(&view, day)?;
                 self.drop_day(OldDay { kind: Kind::Milking, day, commit: written.commit }, &mut part)?;
                 if part.kept_because.is_empty() {
-                    // The next start finishes what a crash interrupts.
-                    view.each_milking_page(day, |page| {
-                        let mut changes = Changes::default();
-                        for (key, _) in page {
-                            changes.drop_row(key.to_vec());
-                        }
-                        self.keeping.apply(changes)
-                    })?;
-                    let mut changes = Changes::default();
-                    changes.drop_row(keys::written(Kind::Milking, day).to_vec());
-                    self.keeping.apply(changes)?;
+                    self.drop_milkings(&view, day)?;
                 }
             }
             dropped.push(part);
@@ -101,9 +98,23 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Milkings of a day that is dropped already. The next run, or the next start, finishes what is interrupted.
+    fn drop_milkings(&self, view: &View<'_>, day: i64) -> Result<(), StoreError> {
+        view.each_milking_page(day, |page| {
+            let mut changes = Changes::freeing();
+            for (key, _) in page {
+                changes.drop_row(key.to_vec());
+            }
+            self.keeping.apply(changes)
+        })?;
+        let mut changes = Changes::freeing();
+        changes.drop_row(keys::written(Kind::Milking, day).to_vec());
+        self.keeping.apply(changes)
+    }
+
     fn keep_milk(&self, view: &View<'_>, day: i64) -> Result<(), StoreError> {
         let cut = Cut::Level { level: Level::Day, start_us: end_of(day - 1), end_us: end_of(day) };
-        let mut changes = Changes::default();
+        let mut changes = Changes::freeing();
         for farm_id in view.farms_milked(day)? {
             let mut tally = MilkTally::new(cut.clone());
             let (first, last) = keys::milkings_of_day(farm_id, day);
@@ -150,7 +161,7 @@ impl Run<'_> {
             // From here on nothing is looked for there.
             let mut floors = view.rollup_floors()?;
             floors[level as usize] = floors[level as usize].max(Some(end_us));
-            let mut changes = Changes::default();
+            let mut changes = Changes::freeing();
             changes.floors = Some(floors);
             view.old_rollups(level, end_us, |key, _| {
                 changes.drop_rollups(key);
@@ -170,7 +181,7 @@ impl Run<'_> {
             &first,
             &keys::quarantine(uuid::Uuid::max(), u64::MAX, u8::MAX, u32::MAX),
             |page| {
-                let mut changes = Changes::default();
+                let mut changes = Changes::freeing();
                 for (key, value) in page {
                     let place = keys::parse_quarantine(key).map_err(undecodable)?;
                     if rows::decode_quarantined(place, value).map_err(undecodable)?.received_us < cutoff_us {
@@ -194,7 +205,7 @@ impl View<'_> {
     fn dirty_days(&self) -> Result<BTreeSet<i64>, StoreError> {
         let mut days = BTreeSet::new();
         self.scan(&keys::table(Table::Dirty), |key, _| {
-            days.insert(keys::parse_dirty(key)?.1.div_euclid(24));
+            days.insert(keys::parse_dirty(key)?.1);
             Ok(true)
         })?;
         Ok(days)
@@ -310,3 +321,6 @@ fn of_day(table: &'static str, day: i64, (rows, bytes): (u64, u64), kept_because
         kept_because: kept_because.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

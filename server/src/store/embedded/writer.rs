@@ -3,9 +3,7 @@
 
 use std::{
     collections::HashMap,
-    io,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
     sync::{
         Arc, Weak,
         mpsc::{Receiver, RecvTimeoutError},
@@ -26,6 +24,7 @@ use super::{
     keys,
     late::Late,
     series,
+    spare::Spare,
 };
 use crate::{
     model::{Micros, SeriesId, SeriesKey},
@@ -33,6 +32,7 @@ use crate::{
 };
 
 mod changes;
+mod room;
 
 /// What the thread is asked to do.
 pub(super) enum Command {
@@ -71,6 +71,7 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     /// Keeps other processes out as long as the thread lives.
     directory: Directory,
+    spare: Spare,
     engine: Option<Arc<Engine>>,
     /// The engine that failed: it must be gone before the next is opened.
     gone: Weak<Engine>,
@@ -121,9 +122,11 @@ impl Writer {
     /// When the engine cannot be read.
     pub(super) fn new(shared: Arc<Shared>, directory: Directory, engine: Engine) -> Result<Self, StoreError> {
         let now = Instant::now();
+        let spare = Spare::new(&shared.config);
         let mut writer = Self {
             shared,
             directory,
+            spare,
             engine: None,
             gone: Weak::new(),
             committed: Committed::new(Late::default()),
@@ -283,17 +286,6 @@ impl Writer {
         self.directory.check().map_err(|error| StoreError::Unavailable(error.to_string(), Some(error.into())))
     }
 
-    /// Looks at the free space of the disk, and notes whether it is enough to write.
-    fn has_room(&self, engine: &Arc<Engine>) -> Result<bool, StoreError> {
-        let config = &self.shared.config;
-        let free_bytes = free_bytes(&config.dir).map_err(|source| {
-            let what = format!("the free space of {} cannot be read", config.dir.display());
-            StoreError::Unavailable(what, Some(source.into()))
-        })?;
-        self.shared.set_room(engine, free_bytes);
-        Ok(free_bytes >= config.min_free_bytes)
-    }
-
     fn write_statuses(&mut self, engine: &Engine) -> Result<(), StoreError> {
         self.statuses_written = Instant::now();
         if self.unwritten.commits.is_empty() {
@@ -354,8 +346,10 @@ impl Writer {
             self.reopen_at = Instant::now() + FIRST_BACKOFF;
             return;
         }
-        let opened =
-            self.check_directory().and_then(|()| Engine::open(&self.directory.engine(), &self.shared.config));
+        // It fails again and again: perhaps for want of the little that it takes to begin.
+        let room = if self.backoff >= LAST_BACKOFF { self.make_room() } else { Ok(()) };
+        let opened = (room.and_then(|()| self.check_directory()))
+            .and_then(|()| Engine::open(&self.directory.engine(), &self.shared.config));
         match opened
             .map_err(Into::into)
             .and_then(|engine| self.attempt(|writer| Ok(writer.take_over(engine)?)))
@@ -395,12 +389,6 @@ fn wait_for_flush(engine: &Engine) -> Result<(), StoreError> {
         thread::sleep(Duration::from_millis(1));
     }
     Ok(())
-}
-
-/// Bytes that the file system of `dir` would still give us.
-fn free_bytes(dir: &Path) -> io::Result<u64> {
-    let stat = rustix::fs::statvfs(dir)?;
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 #[cfg(test)]

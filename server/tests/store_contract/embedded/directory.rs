@@ -97,9 +97,9 @@ fn a_newer_or_damaged_format_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path()));
     let file = dir.path().join("FORMAT");
-    fs::write(&file, "herdstream embedded store 3\n").unwrap();
+    fs::write(&file, "herdstream embedded store 4\n").unwrap();
     let error = refused(dir.path());
-    assert!(matches!(error, OpenError::Newer { found: 3, known: 2, .. }), "{error:?}");
+    assert!(matches!(error, OpenError::Newer { found: 4, known: 3, .. }), "{error:?}");
     for damage in
         [&b""[..], b"\0\0\0\0", b"\xff\xfe", b"herdstream embedded store", b"herdstream embedded store 1 x"]
     {

@@ -320,6 +320,27 @@ async fn series_are_paged_by_number() {
 }
 
 #[tokio::test]
+async fn a_full_disk_takes_no_rollups_and_lets_days_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let ids = three_series(&store).await;
+    refresh(&store, NOON + DAY).await;
+    let before = every_level(&store, &ids).await;
+    store.close().await;
+    drop(store);
+    let full = EmbeddedConfig { min_free_bytes: u64::MAX, ..config(dir.path()) };
+    let store = EmbeddedStore::open(full).unwrap();
+    assert!(store.ready().await.is_err(), "it counts as full");
+    let refreshed = store.refresh(Refresh { close_before_us: NOON + 2 * DAY, span_us: None }).await;
+    assert!(matches!(refreshed, Err(StoreError::Unavailable(..))), "{refreshed:?}");
+    let retention =
+        Retention { readings_us: Some(MIDNIGHT), quiet_since_us: Micros::MAX, ..Retention::default() };
+    let dropped = store.retain(retention).await.unwrap();
+    assert!(dropped.len() > 1 && dropped.iter().all(|part| part.kept_because.is_empty()), "{dropped:?}");
+    assert_eq!(every_level(&store, &ids).await, before);
+}
+
+#[tokio::test]
 async fn a_stall_that_many_animals_pass_is_found_by_each() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());

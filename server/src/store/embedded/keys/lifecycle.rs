@@ -10,21 +10,30 @@ use crate::{
     store::{Level, Tag},
 };
 
-/// Dirty hours of a series, or all.
-pub(in crate::store::embedded) fn dirty_of(series: SeriesId) -> [u8; 5] {
-    numbered(Table::Dirty, series.0)
-}
-
-/// An hour of a series, from 1970.
-pub(in crate::store::embedded) fn dirty(series: SeriesId, hour: i64) -> [u8; 13] {
-    let mut key = [0; 13];
-    key[..5].copy_from_slice(&dirty_of(series));
-    key[5..].copy_from_slice(&ordered(hour));
+/// What a commit made dirty of a series on a day, from 1970. Every commit has a row of its own: it need not know
+/// what was noted before, and a refresh takes away what it saw and nothing that came later.
+pub(in crate::store::embedded) fn dirty(series: SeriesId, day: i64, commit: u64) -> [u8; 17] {
+    let mut key = [0; 17];
+    key[..5].copy_from_slice(&numbered(Table::Dirty, series.0));
+    // Microseconds of 64 bits reach over days of 28.
+    key[5..9].copy_from_slice(&ordered_farm(day as i32));
+    key[9..].copy_from_slice(&commit.to_be_bytes());
     key
 }
 
-/// Series and hour inside the key of [`dirty`].
-pub(in crate::store::embedded) fn parse_dirty(key: &[u8]) -> Result<(SeriesId, i64), Undecodable> {
+/// Series, day and commit inside the key of [`dirty`].
+pub(in crate::store::embedded) fn parse_dirty(key: &[u8]) -> Result<(SeriesId, i64, u64), Undecodable> {
+    let mut input = Input(key);
+    input.byte()?;
+    let series = SeriesId(u32::from_be_bytes(input.array()?));
+    let day = i64::from(unordered_farm(input.array()?));
+    let commit = u64::from_be_bytes(input.array()?);
+    input.finish()?;
+    Ok((series, day, commit))
+}
+
+/// Series and hour, from 1970, inside a key of [`Table::DirtyHours`].
+pub(in crate::store::embedded) fn parse_dirty_hour(key: &[u8]) -> Result<(SeriesId, i64), Undecodable> {
     let mut input = Input(key);
     input.byte()?;
     let series = SeriesId(u32::from_be_bytes(input.array()?));

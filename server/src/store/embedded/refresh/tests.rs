@@ -164,7 +164,7 @@ async fn a_directory_of_before_is_completed() {
     std::fs::write(&format, "herdstream embedded store 1\n").unwrap();
 
     let store = open(&dir);
-    assert_eq!(std::fs::read_to_string(&format).unwrap(), "herdstream embedded store 2\n");
+    assert_eq!(std::fs::read_to_string(&format).unwrap(), "herdstream embedded store 3\n");
     let milkings = |chunks: &[crate::store::Chunk]| -> Vec<_> {
         chunks.iter().filter(|chunk| chunk.table == "milking").cloned().collect()
     };
@@ -183,6 +183,112 @@ async fn a_directory_of_before_is_completed() {
     assert_eq!(tagged(1, DAY).await, series[..1]);
     assert_eq!(tagged(2, DAY).await, series[1..]);
     assert_eq!(tagged(3, DAY).await, []);
+    compare(&store, &series).await;
+}
+
+/// Marks were set hour by hour.
+#[tokio::test]
+async fn marks_of_format_2_are_gathered() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let series = store.resolve_series(&[key(1), key(2)]).await.unwrap();
+    let at = |n: usize, hour: i64| reading(series[n], DAY * DAY_US + hour * HOUR_US, n as f64);
+    commit(&store, (0..48).flat_map(|hour| [at(0, hour), at(1, hour)]).collect(), Vec::new()).await;
+    let asked = Asked { close_before_us: (DAY + 2) * DAY_US, span_us: None };
+    store.refresh(asked).await.unwrap();
+    let late = vec![at(0, 0), at(0, 1), at(0, 23), at(0, 24), at(1, 47)];
+    commit(&store, late.clone(), Vec::new()).await;
+    {
+        let engine = store.shared.engine().unwrap();
+        let mut batch = engine.batch(0);
+        batch.insert(engine.rows(), keys::COMPLETE, []);
+        let mut marks = 0;
+        let drop_mark = |key: &[u8], _: &[u8]| {
+            batch.remove(engine.rows(), key);
+            marks += 1;
+            Ok(true)
+        };
+        engine.view().scan(&keys::table(Table::Dirty), drop_mark).unwrap();
+        assert_eq!(marks, 3, "one for each day of a series");
+        for reading in &late {
+            let mut key = vec![Table::DirtyHours as u8];
+            key.extend(reading.series.0.to_be_bytes());
+            key.extend(((keys::hour_of(reading.time_us) as u64) ^ (1 << 63)).to_be_bytes());
+            batch.insert(engine.rows(), key, crate::store::embedded::rows::encode_number(2));
+        }
+        super::super::engine::write(batch, true).unwrap();
+        assert_eq!(engine.view().dirty_hours().unwrap(), 0);
+    }
+    store.close().await;
+    drop(store);
+    std::fs::write(dir.path().join("FORMAT"), "herdstream embedded store 2\n").unwrap();
+
+    let store = open(&dir);
+    assert_eq!(store.dirty_hours().await.unwrap(), 5);
+    compare(&store, &series).await;
+    assert_eq!(store.refresh(asked).await.unwrap().dirty_hours, 5);
+    assert_eq!(store.dirty_hours().await.unwrap(), 0);
+    compare(&store, &series).await;
+    let engine = store.shared.engine().unwrap();
+    assert!(engine.view().last(&keys::table(Table::DirtyHours)).unwrap().is_none());
+}
+
+/// Many commits into the same hours, and spans that cut through marks.
+#[tokio::test]
+async fn what_lies_outside_of_the_span_stays_dirty() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let series = store.resolve_series(&[key(1), key(2), key(3)]).await.unwrap();
+    store.refresh(Asked { close_before_us: (DAY + 2) * DAY_US, span_us: None }).await.unwrap();
+    for round in 0..3 {
+        let at = |hour: i64| reading(series[hour as usize % 3], DAY * DAY_US + hour * HOUR_US + round, 1.0);
+        commit(&store, (0..48).map(at).collect(), Vec::new()).await;
+    }
+    assert_eq!(store.dirty_hours().await.unwrap(), 48);
+    let mut left = 48;
+    for (from, until) in [(5, 7), (5, 8), (20, 30), (47, 48), (0, 48)] {
+        let (start_us, end_us) = (DAY * DAY_US + from * HOUR_US, DAY * DAY_US + until * HOUR_US);
+        let asked = Asked { close_before_us: 0, span_us: Some((start_us, end_us)) };
+        left -= store.refresh(asked).await.unwrap().dirty_hours;
+        assert_eq!(store.dirty_hours().await.unwrap(), left, "after {from} to {until}");
+        compare(&store, &series).await;
+    }
+    assert_eq!(left, 0);
+}
+
+/// As it happens when a refresh has looked at marks and has not taken them away yet.
+#[tokio::test]
+async fn a_mark_that_comes_during_a_refresh_outlives_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let series = store.resolve_series(&[key(1)]).await.unwrap();
+    store.refresh(Asked { close_before_us: (DAY + 1) * DAY_US, span_us: None }).await.unwrap();
+    let late = |n: i64| vec![reading(series[0], DAY * DAY_US + n, 1.0)];
+    commit(&store, late(0), Vec::new()).await;
+    let alone = store.keeping.clone().lock_owned().await;
+    let looked_at = store.shared.engine().unwrap().view().dirty_hours().unwrap();
+    let (rolled, proceed) = std::sync::mpsc::channel();
+    let refreshing = store.keep(alone, move |keeping| {
+        let mut refresh = Refresh::new(keeping);
+        let view = keeping.view();
+        let mut marks = Vec::new();
+        view.scan(&keys::table(Table::Dirty), |key, value| {
+            let (series, day, commit) = keys::parse_dirty(key)?;
+            let (hours, others) = (Hours::decode(value)?, Hours::default());
+            marks.push(Mark { series, day, commit, hours, others });
+            Ok(true)
+        })?;
+        refresh.mend_day(&view, &marks)?;
+        let () = proceed.recv().unwrap();
+        refresh.flush()
+    });
+    let committing = async {
+        commit(&store, late(1), Vec::new()).await;
+        rolled.send(()).unwrap();
+    };
+    let (refreshed, ()) = tokio::join!(refreshing, committing);
+    refreshed.unwrap();
+    assert_eq!((looked_at, store.dirty_hours().await.unwrap()), (1, 1));
     compare(&store, &series).await;
 }
 

@@ -33,9 +33,10 @@ impl Writer {
     }
 
     pub(super) fn change(&mut self, of: &Weak<Engine>, changes: Changes) -> Result<(), Failure> {
-        let engine = self.same_engine(of)?;
+        let engine = self.same_engine(of, changes.frees)?;
         wait_for_flush(&engine)?;
-        let mut batch = engine.batch(changes.rollups.len() + changes.rows.len() + changes.mended.len() + 2);
+        let mut batch =
+            engine.batch(changes.rollups.len() + changes.rows.len() + changes.gone_rows.len() + 2);
         for (key, row) in changes.rollups {
             batch.insert(engine.rollups(), key, row);
         }
@@ -54,13 +55,6 @@ impl Writer {
                 batch.insert(chunk, key, []);
             }
         }
-        let view = engine.view();
-        for (key, seen) in changes.mended {
-            if view.number(key)? == seen {
-                batch.remove(engine.rows(), key);
-            }
-        }
-        drop(view);
         let mut watermarks = self.committed.late.watermarks;
         if let Some(stored_us) = changes.stored_before_us {
             watermarks.stored_before_us = watermarks.stored_before_us.max(Some(stored_us));
@@ -82,7 +76,7 @@ impl Writer {
 
     /// Drops a day of readings, or says that a day of milkings is dropped; false: something has come for it.
     pub(super) fn drop_day(&mut self, of: &Weak<Engine>, old: OldDay) -> Result<bool, Failure> {
-        let engine = self.same_engine(of)?;
+        let engine = self.same_engine(of, true)?;
         wait_for_flush(&engine)?;
         if engine.view().written(old.kind, old.day)?.commit != old.commit {
             return Ok(false);
@@ -105,12 +99,15 @@ impl Writer {
     }
 
     /// The engine, if it is the one of which something was seen: another may have lost what was not synced.
-    fn same_engine(&self, of: &Weak<Engine>) -> Result<Arc<Engine>, Failure> {
-        let engine = self.engine()?;
-        if Arc::as_ptr(&engine) == of.as_ptr() {
-            return Ok(engine);
+    fn same_engine(&mut self, of: &Weak<Engine>, frees: bool) -> Result<Arc<Engine>, Failure> {
+        let engine = if frees { self.shared.engine().map_err(Failure::Refused)? } else { self.engine()? };
+        if Arc::as_ptr(&engine) != of.as_ptr() {
+            let what = "the embedded store was reopened in between".to_owned();
+            return Err(Failure::Refused(StoreError::Unavailable(what, None)));
         }
-        let what = "the embedded store was reopened in between".to_owned();
-        Err(Failure::Refused(StoreError::Unavailable(what, None)))
+        if frees {
+            self.make_room()?;
+        }
+        Ok(engine)
     }
 }
