@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::{num::NonZeroUsize, path::PathBuf};
+use std::{fmt::Display, num::NonZeroUsize, path::PathBuf, str::FromStr};
 
 use crate::query::QueryArgs;
 use clap::{Args, Parser, Subcommand};
@@ -31,6 +31,7 @@ pub(crate) enum Command {
     /// Measure what lies below the server alone: the embedded store, or COPY into PostgreSQL
     Limit(LimitArgs),
     /// Measure how long answers take over a long history, while readings arrive
+    #[command(allow_negative_numbers = true)]
     Query(Box<QueryArgs>),
 }
 
@@ -162,22 +163,27 @@ pub(crate) struct LimitArgs {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct FarmArgs {
     /// Gateways, each with one producer and one farm
-    #[arg(long, default_value_t = 20, value_parser = within(1, 10_000))]
+    #[arg(long, default_value_t = 20, value_parser = within(1_usize, 10_000))]
     pub(crate) producers: usize,
     /// Series of each
-    #[arg(long, default_value_t = 150, value_parser = within(1, 100_000))]
+    #[arg(long, default_value_t = 150, value_parser = within(1_usize, 100_000))]
     pub(crate) series: usize,
     /// Readings that fill a batch
-    #[arg(long, default_value_t = 1_000, value_parser = within(1, 10_000))]
+    #[arg(long, default_value_t = 1_000, value_parser = within(1_usize, 10_000))]
     pub(crate) batch: usize,
     /// Repeats the farms of an earlier run [default: at random, and printed]
     #[arg(long)]
     pub(crate) seed: Option<u64>,
 }
 
-fn within(least: usize, most: usize) -> impl Fn(&str) -> Result<usize, String> + Clone {
+/// A whole number from `least` to `most`; what is wrong with another is said.
+pub(crate) fn within<T>(least: T, most: T) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync
+where
+    T: FromStr + PartialOrd + Display + Copy + Send + Sync,
+{
     move |text| {
-        let number: usize = text.parse().map_err(|_| format!("{text:?} is no whole number"))?;
+        let number: T =
+            text.parse().map_err(|_| format!("{text:?} is no whole number from {least} to {most}"))?;
         if (least..=most).contains(&number) {
             Ok(number)
         } else {
@@ -186,7 +192,7 @@ fn within(least: usize, most: usize) -> impl Fn(&str) -> Result<usize, String> +
     }
 }
 
-fn positive(text: &str) -> Result<f64, String> {
+pub(crate) fn positive(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(number) if number > 0.0 && f64::is_finite(number) => Ok(number),
         _ => Err(format!("{text:?} is no number above zero")),
@@ -214,6 +220,17 @@ mod tests {
             ["run", "--seconds", "0"],
             ["run", "--window", "0"],
             ["limit", "--series", "many"],
+            ["query", "--readings", "-1"],
+            ["query", "--readings", "18446744073709551615"],
+            ["query", "--devices", "0"],
+            ["query", "--devices", "1000000000000"],
+            ["query", "--farms", "0"],
+            ["query", "--farms", "2147483648"],
+            ["query", "--days", "0"],
+            ["query", "--days", "9223372036854775807"],
+            ["query", "--rate", "1000000000000"],
+            ["query", "--seconds", "0"],
+            ["query", "--askers", "0"],
         ] {
             let parsed = Cli::try_parse_from([&["herdstream-loadtest"], &args[..]].concat());
             assert!(parsed.is_err(), "{args:?} was taken");

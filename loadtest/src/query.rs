@@ -17,7 +17,7 @@ use herdstream_loadtest::{
 };
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 
-use crate::place::Place;
+use crate::{cli::within, place::Place};
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct QueryArgs {
@@ -33,33 +33,41 @@ pub(crate) struct QueryArgs {
     /// The server's binary [default: beside this program]
     #[arg(long, value_name = "FILE", env = BINARY_VARIABLE)]
     server_bin: Option<PathBuf>,
-    /// Readings of the history; 0: it is there
-    #[arg(long, default_value_t = 5_000_000)]
+    /// Readings of the history, about: each series has one at least; 0: the history is there
+    #[arg(long, value_name = "N", default_value_t = 5_000_000, value_parser = within(0, 10_000_000_000_u64))]
     readings: u64,
-    /// Devices of all farms
-    #[arg(long, default_value_t = 1_000)]
+    /// Devices of all farms, at least one each
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = within(1, 30_000_usize))]
     devices: usize,
     /// Farms
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = within(1, 10_000))]
     farms: i32,
     /// Days
-    #[arg(long, default_value_t = 90)]
+    #[arg(long, value_name = "N", default_value_t = 90, value_parser = within(1, 3_650_i64))]
     days: i64,
-    /// Readings a second that arrive meanwhile
-    #[arg(long, default_value_t = 20_000)]
+    /// Readings a second that arrive meanwhile; 0: none
+    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = within(0, 10_000_000_u64))]
     rate: u64,
     /// Seconds of questions
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = within(1, 86_400_u64))]
     seconds: u64,
     /// Questions at once
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = within(1, 1_000_usize))]
     askers: usize,
-    /// Series whose days are held against a plain computation
-    #[arg(long, default_value_t = 20)]
+    /// Devices whose answers are held against a plain computation; 0: none
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = within(0, 30_000_usize))]
     checked: usize,
 }
 
 pub(crate) async fn query(args: &QueryArgs) -> Result<bool> {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let dairy = Dairy::new(HistoryConfig {
+        readings: args.readings.max(1),
+        farms: args.farms,
+        devices: args.devices,
+        days: args.days,
+        end_us: i64::try_from(now.as_micros()).unwrap_or(i64::MAX),
+    })?;
     let place = Place::choose(args.data_dir.as_deref())?;
     let server = match &args.endpoint {
         Some(_) => None,
@@ -73,14 +81,6 @@ pub(crate) async fn query(args: &QueryArgs) -> Result<bool> {
     };
     let endpoint =
         args.endpoint.clone().or(server.as_ref().map(ServerProcess::endpoint)).context("a server")?;
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let dairy = Dairy::new(HistoryConfig {
-        readings: args.readings.max(1),
-        farms: args.farms,
-        devices: args.devices,
-        days: args.days,
-        end_us: i64::try_from(now.as_micros()).unwrap_or(i64::MAX),
-    });
     if args.readings > 0 {
         write_history(args, &endpoint, &dairy).await?;
     }
@@ -88,6 +88,9 @@ pub(crate) async fn query(args: &QueryArgs) -> Result<bool> {
         refresh(&admin).await?;
     }
     let client = QueryClient::connect(QueryConfig::new(&endpoint).timeout(Duration::from_mins(2))).await?;
+    if args.readings == 0 {
+        questions::find_history(&client, &dairy).await?;
+    }
     let stop = tokio_util::sync::CancellationToken::new();
     let arriving = tokio::spawn(arrive(endpoint.clone(), dairy.clone(), args.rate, stop.clone()));
     // A moment for the load to settle, and for caches to hold what they will hold.
@@ -165,6 +168,10 @@ async fn arrive(
     stop: tokio_util::sync::CancellationToken,
 ) -> Result<u64> {
     const TICK: Duration = Duration::from_millis(20);
+    if rate == 0 {
+        stop.cancelled().await;
+        return Ok(0);
+    }
     let producer = Producer::open(ProducerConfig::new(&endpoint, "live")).await?;
     let mut series = Vec::new();
     for device in &dairy.devices {

@@ -10,7 +10,7 @@ use futures::TryStreamExt as _;
 use hdrhistogram::Histogram;
 use herdstream_client::{QueryClient, v1};
 use parking_lot::Mutex;
-use rand::{Rng as _, seq::IndexedRandom as _};
+use rand::seq::{IndexedRandom as _, IteratorRandom as _};
 
 use crate::history::{Dairy, Device};
 
@@ -48,6 +48,13 @@ impl Kind {
         Self::MilkDaily30,
         Self::Devices,
     ];
+
+    /// Those that have an answer: of animals and their milk only where there are animals.
+    pub fn of(dairy: &Dairy) -> Vec<Self> {
+        let of_animals = [Self::AnimalDaily30, Self::MilkDaily30];
+        let asked = |kind: &Self| dairy.animals().next().is_some() || !of_animals.contains(kind);
+        Self::ALL.into_iter().filter(asked).collect()
+    }
 
     /// For people.
     pub fn name(self) -> &'static str {
@@ -94,7 +101,7 @@ impl Latencies {
         Ok(Self(all.try_into().map_err(|_| anyhow::anyhow!("a histogram a kind"))?))
     }
 
-    /// Of every kind.
+    /// Of every kind that was asked.
     pub fn figures(&self) -> Vec<Figure> {
         let figure = |(kind, histogram): (Kind, &Mutex<Histogram<u64>>)| {
             let histogram = histogram.lock();
@@ -102,8 +109,30 @@ impl Latencies {
             let (p50, p99, max) = (micros(0.5), micros(0.99), micros(1.0));
             Figure { kind, count: histogram.len(), p50, p99, max }
         };
-        Kind::ALL.into_iter().zip(&self.0).map(figure).collect()
+        Kind::ALL.into_iter().zip(&self.0).map(figure).filter(|figure| figure.count > 0).collect()
     }
+}
+
+/// Looks whether the history is there: its last device, which is written last.
+///
+/// # Errors
+///
+/// It is not there, or the server cannot be asked.
+pub async fn find_history(client: &QueryClient, dairy: &Dairy) -> Result<()> {
+    let device = dairy.devices.last().context("a dairy has devices")?;
+    let request = v1::GetLatestRequest {
+        device_uid: device.uid.clone(),
+        farm_id: device.farm_id,
+        ..v1::GetLatestRequest::default()
+    };
+    client.get_latest(request).await.with_context(|| {
+        format!(
+            "the history is not there, since {} is not known: write it first, with --readings above 0 and the same \
+             --devices and --farms",
+            device.uid
+        )
+    })?;
+    Ok(())
 }
 
 /// Asks for `time`, `askers` at once; answers how long it took.
@@ -113,14 +142,15 @@ impl Latencies {
 /// A question fails.
 pub async fn ask(client: &QueryClient, dairy: &Dairy, time: Duration, askers: usize) -> Result<Latencies> {
     let (latencies, until, turn) = (Latencies::new()?, Instant::now() + time, AtomicU64::new(0));
+    let kinds = Kind::of(dairy);
     let asker = async || -> Result<()> {
         while Instant::now() < until {
             let turn = turn.fetch_add(1, Ordering::Relaxed) as usize;
-            let place = turn % Kind::ALL.len();
+            let kind = kinds[turn % kinds.len()];
             let began = Instant::now();
-            ask_one(client, dairy, Kind::ALL[place]).await.with_context(|| Kind::ALL[place].name())?;
+            ask_one(client, dairy, kind).await.with_context(|| kind.name())?;
             let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(LONGEST_US).clamp(1, LONGEST_US);
-            latencies.0[place].lock().saturating_record(took);
+            latencies.0[kind as usize].lock().saturating_record(took);
         }
         Ok(())
     };
@@ -178,8 +208,8 @@ async fn ask_one(client: &QueryClient, dairy: &Dairy, kind: Kind) -> Result<()> 
             );
         }
         Kind::AnimalDaily30 => {
-            let animals: Vec<i32> = dairy.devices.iter().filter_map(|device| device.animal_id).collect();
-            let animal_id = animals[rand::rng().random_range(0..animals.len())];
+            let animal_id =
+                dairy.animals().choose(&mut rand::rng()).context("a dairy whose animals are asked for")?;
             let request = v1::QueryRangeRequest {
                 animal_id,
                 metric_name: "rumination".to_owned(),
