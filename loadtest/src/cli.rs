@@ -31,7 +31,7 @@ pub(crate) enum Command {
     /// Measure what lies below the server alone: the embedded store, or COPY into PostgreSQL
     Limit(LimitArgs),
     /// Measure how long answers take over a long history, while readings arrive
-    #[command(allow_negative_numbers = true)]
+    #[command(allow_negative_numbers = true, after_long_help = HELP)]
     Query(Box<QueryArgs>),
 }
 
@@ -46,15 +46,21 @@ Examples:
   herdstream-loadtest limit                          the store alone
   herdstream-loadtest limit --database postgres://me:secret@127.0.0.1/farm --psql
   herdstream-loadtest query --readings 50000000      answers over 90 days of 1000 devices
+  herdstream-loadtest query --question-rate 200 --max-p99-ms 50
 
 Without --rate the loop is closed: every producer sends as soon as acks come in,
 which shows how much the server takes. With --rate it is open: every reading has a
 moment at which it ought to leave, and its latency counts from there, whatever holds
-it up.
+it up. So it is with questions, without and with --question-rate.
+
+While questions are asked, a probe writes readings and milkings of now and of up to a
+day ago, and looks for each in every kind of answer as soon as it is acknowledged. In
+the end, buckets, summaries and newest values are computed again from the readings.
 
 Exit codes:
   0  everything is accounted for and every bound was kept
-  1  the oracle does not balance, a bound was missed, or a producer had trouble
+  1  the oracle does not balance, an answer was stale or wrong, a bound was missed, or a
+     producer had trouble
   2  could not be run";
 
 #[derive(Clone, Debug, Args)]
