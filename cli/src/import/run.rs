@@ -301,17 +301,18 @@ impl Rejected {
         }
         if let Some(writer) = &mut self.writer {
             let text = |value: &Value| match value {
-                Value::Null => String::new(),
-                Value::Text(text) => text.clone(),
+                Value::Null => Vec::new(),
+                Value::Text(text) => text.clone().into_bytes(),
+                Value::Bytes(bytes) => bytes.clone(),
                 // So that the file can be imported once it is mended.
-                Value::Time(time_us) => times::show(*time_us),
-                Value::LocalTime(time_us) => times::show(*time_us).trim_end_matches('Z').to_owned(),
-                other => other.to_string(),
+                Value::Time(time_us) => times::show(*time_us).into_bytes(),
+                Value::LocalTime(time_us) => times::show(*time_us).trim_end_matches('Z').into(),
+                other => other.to_string().into_bytes(),
             };
-            let mut values: Vec<String> = record.values.iter().map(text).collect();
+            let mut values: Vec<Vec<u8>> = record.values.iter().map(text).collect();
             // The reason stands in its column also where the row is short.
-            values.resize(values.len().max(self.header.len()), String::new());
-            values.push(why.to_owned());
+            values.resize(values.len().max(self.header.len()), Vec::new());
+            values.push(why.as_bytes().to_owned());
             writer.write_record(values)?;
         }
         Ok(())

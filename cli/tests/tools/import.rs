@@ -150,6 +150,35 @@ fn skipped_rows_are_kept_and_can_be_mended() {
 }
 
 #[test]
+fn a_row_that_is_not_utf8_is_a_bad_row_like_any_other() {
+    let server = Server::start();
+    // As a spreadsheet of a western Windows saves it; nobody reads the column of notes.
+    let file = [
+        &b"time,device_uid,device_type,farm_id,metric_name,metric_value,f\xfcr\n"[..],
+        b"2026-01-01T00:00:00Z,collar-1,collar,1,steps,1,gr\xfcn\n",
+        b"2026-01-01T00:00:10Z,K\xfch-1,collar,1,steps,2,\n",
+        b"2026-01-01T00:00:20Z,collar-1,collar,1,steps,3,\n",
+    ]
+    .concat();
+    fs::write(server.path("history.csv"), file).expect("a file");
+    let said = server.run(&["import", "history.csv"]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.err.contains("history.csv:3: device_uid: ") && said.err.contains("not UTF-8"), "{said:?}");
+    assert!(said.err.contains("nothing of the file was stored"), "{said:?}");
+
+    let said = server.run(&["import", "history.csv", "--skip-bad-rows"]);
+    assert_eq!(said.code, Some(3), "{said:?}");
+    for part in ["2 stored now", "1 skipped", "line 3: device_uid: ", "not UTF-8"] {
+        assert!(said.out.contains(part), "{part} is missing in:\n{}", said.out);
+    }
+    let values: Vec<f64> = server.readings("collar-1").into_iter().map(|(_, value)| value).collect();
+    assert_eq!(values, [1.0, 3.0]);
+    // What was left out is kept as it was.
+    let rejected = fs::read(server.path("history.csv.rejected.csv")).expect("a file");
+    assert!(rejected.windows(5).any(|part| part == b"K\xfch-1"), "{}", String::from_utf8_lossy(&rejected));
+}
+
+#[test]
 fn an_import_that_met_a_bad_row_goes_on_without_it() {
     let server = Server::start();
     let (good, wanted) = history("collar-1", 10_500);
