@@ -7,15 +7,19 @@ mod columns;
 mod digest;
 mod instant;
 mod parquet;
+mod places;
 mod row;
 mod run;
+mod server;
 mod source;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Result;
 
-use crate::connect::{ServerArgs, reach};
+use crate::connect::ServerArgs;
+
+use self::server::Server;
 
 /// Exit code when rows were left out or refused.
 const SOME_REFUSED: u8 = 3;
@@ -40,7 +44,7 @@ Exit codes:
   0  everything is stored
   1  failed: start it again to go on
   2  bad command line
-  3  stored, but rows were skipped or refused";
+  3  stored, but rows were skipped or refused, now or when the file was imported before";
 
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = HELP)]
@@ -58,7 +62,7 @@ pub(crate) struct Args {
     /// Read and check everything, and store nothing
     #[arg(long)]
     dry_run: bool,
-    /// How long to go on trying while the server cannot be reached
+    /// How long to go on trying while the server cannot be reached, from the first connection on
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
     patience: Duration,
 }
@@ -95,15 +99,10 @@ pub(crate) struct Reading {
 /// Imports file after file.
 #[tokio::main(flavor = "current_thread")]
 pub(crate) async fn import(args: &Args) -> Result<ExitCode> {
-    let client = if args.dry_run {
-        None
-    } else {
-        let connected = herdstream_client::WriteClient::connect(args.server.config()?).await;
-        Some(reach(&args.server.endpoint, "--endpoint", connected)?)
-    };
+    let server = if args.dry_run { None } else { Some(Server::connect(args).await?) };
     let mut refused = 0;
     for file in &args.files {
-        refused += run::import_file(args, client.as_ref(), file).await?;
+        refused += run::import_file(args, server.as_ref(), file).await?;
     }
     Ok(if refused == 0 { ExitCode::SUCCESS } else { ExitCode::from(SOME_REFUSED) })
 }

@@ -3,7 +3,7 @@
 mod range;
 mod tables;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use futures::TryStreamExt as _;
 use herdstream_client::{QueryClient, v1};
 
@@ -30,7 +30,7 @@ pub(crate) enum Command {
     Range(range::Args),
     /// All readings of a range, however many
     Stream(range::StreamArgs),
-    /// Newest values as they come, until Ctrl-C
+    /// Newest values as they come, until Ctrl-C, which ends it with exit code 0
     Watch {
         /// Only this device
         #[arg(long, required_unless_present = "farm")]
@@ -213,15 +213,7 @@ pub(crate) async fn query(command: Command) -> Result<()> {
                 metric_names: which.metrics,
                 interval_ms: u32::try_from(interval.as_millis()).unwrap_or(u32::MAX),
             };
-            let mut parts = Box::pin(with.client().await?.watch_readings(request).await?);
-            let (format, mut first) = (with.output.format(), true);
-            while let Some(changed) = parts.try_next().await? {
-                let rows = tables::readings(&changed);
-                // Programs find the same columns in every part, people those that matter.
-                let rows = if format == Format::Table { rows.without_empty_columns() } else { rows };
-                rows.print_part(format, std::mem::take(&mut first))?;
-            }
-            Ok(())
+            watch(request, &with).await
         }
         Command::Milkings { farm, animal, span, with } => {
             let request = v1::QueryMilkingsRequest {
@@ -290,6 +282,28 @@ pub(crate) async fn query(command: Command) -> Result<()> {
         Command::Series { device, which, with } => series(device, which, &with).await,
         Command::Stats { with } => stats(&with).await,
         Command::Info { with } => info(&with).await,
+    }
+}
+
+/// Shows values until Ctrl-C, or until the server ends.
+async fn watch(request: v1::WatchReadingsRequest, with: &With) -> Result<()> {
+    let mut parts = Box::pin(with.client().await?.watch_readings(request).await?);
+    let mut interrupted = Box::pin(tokio::signal::ctrl_c());
+    let (format, mut first) = (with.output.format(), true);
+    loop {
+        let part = tokio::select! {
+            // Heard from before the first value is shown.
+            biased;
+            heard = &mut interrupted => return heard.context("cannot hear Ctrl-C"),
+            part = parts.try_next() => part?,
+        };
+        let Some(changed) = part else { return Ok(()) };
+        let rows = tables::readings(&changed);
+        match format {
+            Format::Table => rows.without_empty_columns().print(format)?,
+            // Programs read one header, and an object a line.
+            _ => rows.print_part(format, std::mem::take(&mut first))?,
+        }
     }
 }
 

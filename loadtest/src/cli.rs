@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::{num::NonZeroUsize, path::PathBuf};
+use std::{fmt::Display, num::NonZeroUsize, path::PathBuf, str::FromStr};
 
 use crate::query::QueryArgs;
 use clap::{Args, Parser, Subcommand};
@@ -31,6 +31,7 @@ pub(crate) enum Command {
     /// Measure what lies below the server alone: the embedded store, or COPY into PostgreSQL
     Limit(LimitArgs),
     /// Measure how long answers take over a long history, while readings arrive
+    #[command(allow_negative_numbers = true, after_long_help = HELP)]
     Query(Box<QueryArgs>),
 }
 
@@ -45,15 +46,21 @@ Examples:
   herdstream-loadtest limit                          the store alone
   herdstream-loadtest limit --database postgres://me:secret@127.0.0.1/farm --psql
   herdstream-loadtest query --readings 50000000      answers over 90 days of 1000 devices
+  herdstream-loadtest query --question-rate 200 --max-p99-ms 50
 
 Without --rate the loop is closed: every producer sends as soon as acks come in,
 which shows how much the server takes. With --rate it is open: every reading has a
 moment at which it ought to leave, and its latency counts from there, whatever holds
-it up.
+it up. So it is with questions, without and with --question-rate.
+
+While questions are asked, a probe writes readings and milkings of now and of up to a
+day ago, and looks for each in every kind of answer as soon as it is acknowledged. In
+the end, buckets, summaries and newest values are computed again from the readings.
 
 Exit codes:
   0  everything is accounted for and every bound was kept
-  1  the oracle does not balance, a bound was missed, or a producer had trouble
+  1  the oracle does not balance, an answer was stale or wrong, a bound was missed, or a
+     producer had trouble
   2  could not be run";
 
 #[derive(Clone, Debug, Args)]
@@ -162,22 +169,27 @@ pub(crate) struct LimitArgs {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct FarmArgs {
     /// Gateways, each with one producer and one farm
-    #[arg(long, default_value_t = 20, value_parser = within(1, 10_000))]
+    #[arg(long, default_value_t = 20, value_parser = within(1_usize, 10_000))]
     pub(crate) producers: usize,
     /// Series of each
-    #[arg(long, default_value_t = 150, value_parser = within(1, 100_000))]
+    #[arg(long, default_value_t = 150, value_parser = within(1_usize, 100_000))]
     pub(crate) series: usize,
     /// Readings that fill a batch
-    #[arg(long, default_value_t = 1_000, value_parser = within(1, 10_000))]
+    #[arg(long, default_value_t = 1_000, value_parser = within(1_usize, 10_000))]
     pub(crate) batch: usize,
     /// Repeats the farms of an earlier run [default: at random, and printed]
     #[arg(long)]
     pub(crate) seed: Option<u64>,
 }
 
-fn within(least: usize, most: usize) -> impl Fn(&str) -> Result<usize, String> + Clone {
+/// A whole number from `least` to `most`; what is wrong with another is said.
+pub(crate) fn within<T>(least: T, most: T) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync
+where
+    T: FromStr + PartialOrd + Display + Copy + Send + Sync,
+{
     move |text| {
-        let number: usize = text.parse().map_err(|_| format!("{text:?} is no whole number"))?;
+        let number: T =
+            text.parse().map_err(|_| format!("{text:?} is no whole number from {least} to {most}"))?;
         if (least..=most).contains(&number) {
             Ok(number)
         } else {
@@ -186,7 +198,7 @@ fn within(least: usize, most: usize) -> impl Fn(&str) -> Result<usize, String> +
     }
 }
 
-fn positive(text: &str) -> Result<f64, String> {
+pub(crate) fn positive(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(number) if number > 0.0 && f64::is_finite(number) => Ok(number),
         _ => Err(format!("{text:?} is no number above zero")),
@@ -214,6 +226,17 @@ mod tests {
             ["run", "--seconds", "0"],
             ["run", "--window", "0"],
             ["limit", "--series", "many"],
+            ["query", "--readings", "-1"],
+            ["query", "--readings", "18446744073709551615"],
+            ["query", "--devices", "0"],
+            ["query", "--devices", "1000000000000"],
+            ["query", "--farms", "0"],
+            ["query", "--farms", "2147483648"],
+            ["query", "--days", "0"],
+            ["query", "--days", "9223372036854775807"],
+            ["query", "--rate", "1000000000000"],
+            ["query", "--seconds", "0"],
+            ["query", "--askers", "0"],
         ] {
             let parsed = Cli::try_parse_from([&["herdstream-loadtest"], &args[..]].concat());
             assert!(parsed.is_err(), "{args:?} was taken");

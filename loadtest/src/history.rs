@@ -18,16 +18,19 @@ const BATCH: usize = 10_000;
 /// Bound on how long a write is tried.
 const PATIENCE: std::time::Duration = std::time::Duration::from_mins(5);
 
+/// Devices of one farm, at most: their animals get numbers of their own.
+pub const MAX_FARM_DEVICES: usize = 9_000;
+
 /// How large a history is.
 #[derive(Clone, Copy, Debug)]
 pub struct HistoryConfig {
-    /// Readings in all, about.
+    /// Readings in all, about; each series has one at least. 1 to 10 000 000 000.
     pub readings: u64,
-    /// Farms, 1 or more.
+    /// Farms, 1 to 10 000.
     pub farms: i32,
-    /// Devices of all farms, at least one a farm.
+    /// Devices of all farms, at least one and at most [`MAX_FARM_DEVICES`] a farm.
     pub devices: usize,
-    /// Days until `end_us`.
+    /// Days until `end_us`, 1 to 3650.
     pub days: i64,
     /// End, exclusive, microseconds since 1970.
     pub end_us: i64,
@@ -55,12 +58,22 @@ pub struct Dairy {
 }
 
 impl Dairy {
-    /// The devices that a configuration asks for.
-    pub fn new(config: HistoryConfig) -> Self {
-        let farms = config.farms.max(1);
-        let mut devices = Vec::with_capacity(config.devices);
-        for farm_id in 1..=farms {
-            let share = config.devices / farms as usize;
+    /// The devices that a configuration asks for, shared out evenly among the farms.
+    ///
+    /// # Errors
+    ///
+    /// Fewer devices than farms, or more than fit.
+    pub fn new(config: HistoryConfig) -> Result<Self> {
+        let HistoryConfig { farms, devices: count, .. } = config;
+        let of_all = usize::try_from(farms).unwrap_or(0).max(1);
+        ensure!(count >= of_all, "{count} devices on {farms} farms: each farm needs one at least");
+        ensure!(
+            count.div_ceil(of_all) <= MAX_FARM_DEVICES,
+            "{count} devices on {farms} farms: a farm has {MAX_FARM_DEVICES} at most, so give more farms"
+        );
+        let mut devices = Vec::with_capacity(count);
+        for (farm_id, before) in (1..).zip(0..of_all) {
+            let share = count / of_all + usize::from(before < count % of_all);
             devices.extend(DeviceType::herd_of(share).enumerate().map(|(n, kind)| Device {
                 farm_id,
                 uid: format!("{}_{farm_id:02}_{n:04}", kind.name()),
@@ -68,7 +81,12 @@ impl Dairy {
                 animal_id: (kind == DeviceType::Collar).then_some(farm_id * 10_000 + n as i32),
             }));
         }
-        Self { config, devices }
+        Ok(Self { config, devices })
+    }
+
+    /// What carries a collar.
+    pub fn animals(&self) -> impl Iterator<Item = i32> {
+        self.devices.iter().filter_map(|device| device.animal_id)
     }
 
     /// The series of a device.
@@ -86,7 +104,7 @@ impl Dairy {
     pub fn interval_us(&self) -> i64 {
         let series: usize = self.devices.iter().map(|device| device.kind.metrics().len()).sum();
         let of_each = (self.config.readings / series.max(1) as u64).max(1);
-        (self.config.days * DAY_US / of_each as i64).max(1)
+        (self.config.days * DAY_US / i64::try_from(of_each).unwrap_or(i64::MAX)).max(1)
     }
 
     /// Writes everything, each farm by a producer of its own, in the order of time; tells of each batch how many
@@ -138,6 +156,9 @@ impl Dairy {
                     let at_us = time_us + n * 60_000_000;
                     if let Some(animal_id) = device.animal_id.filter(|_| at_us < self.config.end_us) {
                         log.milking(farm_id, animal_id, at_us, shift);
+                    }
+                    if log.is_full() {
+                        told(log.send().await?);
                     }
                 }
             }
@@ -242,5 +263,39 @@ impl Log<'_> {
         );
         self.written += count;
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dairy(farms: i32, devices: usize) -> Result<Dairy> {
+        Dairy::new(HistoryConfig { readings: 1, farms, devices, days: 1, end_us: 10 * DAY_US })
+    }
+
+    #[test]
+    fn every_device_is_on_a_farm_and_every_farm_has_one() -> Result<()> {
+        for (farms, devices) in [(1, 1), (3, 3), (3, 10), (7, 1_000), (1, MAX_FARM_DEVICES)] {
+            let dairy = dairy(farms, devices)?;
+            assert_eq!(dairy.devices.len(), devices);
+            for farm_id in 1..=farms {
+                let here = dairy.devices.iter().filter(|device| device.farm_id == farm_id).count();
+                assert!(here == devices / farms as usize || here == devices / farms as usize + 1);
+            }
+            let animals: std::collections::BTreeSet<i32> = dairy.animals().collect();
+            assert_eq!(animals.len(), dairy.animals().count(), "two animals have one number");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        for (farms, devices, said) in
+            [(10, 9, "each farm needs one"), (1, 0, "each farm needs one"), (2, 18_001, "give more farms")]
+        {
+            let error = dairy(farms, devices).expect_err("it does not fit").to_string();
+            assert!(error.contains(said), "{error}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! nothing was lost or doubled.
 
 mod cli;
+mod output;
 mod place;
 mod query;
 mod run;

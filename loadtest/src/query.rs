@@ -1,23 +1,38 @@
-//! `herdstream-loadtest query`: how long answers take over a long history, while readings arrive.
+//! `herdstream-loadtest query`: how long answers take over a long history, while readings arrive, and whether they are
+//! fresh and true.
+
+mod load;
 
 use std::{
     path::PathBuf,
-    time::{Duration, Instant},
+    sync::Arc,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use herdstream_client::{
-    AdminClient, Producer, ProducerConfig, QueryClient, QueryConfig, Reading, WriteClient, v1,
-};
+use herdstream_client::{QueryClient, QueryConfig};
 use herdstream_loadtest::{
-    history::{Dairy, HistoryConfig, value},
-    questions,
+    answers::check,
+    database_url,
+    fresh::{Fresh, Probe},
+    history::{Dairy, HistoryConfig},
+    questions::{self, Figure, Pace},
+    report::{Bound, Machine, QuestionReport, QuestionSettings},
     server_process::{BINARY_VARIABLE, ServerProcess, find_binary},
+    workload::now_us,
 };
-use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
+use tokio_util::sync::CancellationToken;
 
-use crate::place::Place;
+use crate::{
+    cli::{positive, within},
+    output,
+    place::Place,
+};
+
+/// For the load to settle, and for caches to hold what they will hold.
+const WARM_UP: Duration = Duration::from_secs(3);
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct QueryArgs {
@@ -33,167 +48,196 @@ pub(crate) struct QueryArgs {
     /// The server's binary [default: beside this program]
     #[arg(long, value_name = "FILE", env = BINARY_VARIABLE)]
     server_bin: Option<PathBuf>,
-    /// Readings of the history; 0: it is there
-    #[arg(long, default_value_t = 5_000_000)]
+    /// Readings of the history, about: each series has one at least; 0: the history is there
+    #[arg(long, value_name = "N", default_value_t = 5_000_000, value_parser = within(0, 10_000_000_000_u64))]
     readings: u64,
-    /// Devices of all farms
-    #[arg(long, default_value_t = 1_000)]
+    /// Devices of all farms, at least one each
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = within(1, 30_000_usize))]
     devices: usize,
     /// Farms
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = within(1, 10_000))]
     farms: i32,
     /// Days
-    #[arg(long, default_value_t = 90)]
+    #[arg(long, value_name = "N", default_value_t = 90, value_parser = within(1, 3_650_i64))]
     days: i64,
-    /// Readings a second that arrive meanwhile
-    #[arg(long, default_value_t = 20_000)]
+    /// Readings a second that arrive meanwhile; 0: none
+    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = within(0, 10_000_000_u64))]
     rate: u64,
     /// Seconds of questions
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = within(1, 86_400_u64))]
     seconds: u64,
     /// Questions at once
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = within(1, 1_000_usize), conflicts_with = "question_rate")]
     askers: usize,
-    /// Series whose days are held against a plain computation
-    #[arg(long, default_value_t = 20)]
+    /// Open loop: questions a second, each at its moment, whatever became of the others [default: closed loop]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    question_rate: Option<f64>,
+    /// Readings a second that are looked for in every answer as soon as they are acknowledged; 0: none
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = within(0, 100_u32))]
+    fresh: u32,
+    /// Devices whose answers are held against a plain computation; 0: none
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = within(0, 30_000_usize))]
     checked: usize,
+    /// Repeats the questions of an earlier run [default: at random, and printed]
+    #[arg(long)]
+    seed: Option<u64>,
+
+    /// Write the result here as JSON, "-" for standard output
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write a page here
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Fail when the 99th percentile of any kind of question is above
+    #[arg(long, value_name = "MS", value_parser = positive)]
+    max_p99_ms: Option<f64>,
 }
 
+/// Asks, and reports; true when it passed.
 pub(crate) async fn query(args: &QueryArgs) -> Result<bool> {
-    let place = Place::choose(args.data_dir.as_deref())?;
-    let server = match &args.endpoint {
-        Some(_) => None,
-        None => {
-            let (binary, dir) = (find_binary(args.server_bin.as_deref())?, place.path().to_owned());
-            Some(match &args.database {
-                Some(url) => ServerProcess::start_on(binary, dir, url).await?,
-                None => ServerProcess::start(binary, dir).await?,
-            })
-        }
-    };
-    let endpoint =
-        args.endpoint.clone().or(server.as_ref().map(ServerProcess::endpoint)).context("a server")?;
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let dairy = Dairy::new(HistoryConfig {
+    for file in args.json.iter().chain(&args.html) {
+        output::can_write(file)?;
+    }
+    let machine = Machine::this();
+    let dairy = Arc::new(Dairy::new(HistoryConfig {
         readings: args.readings.max(1),
         farms: args.farms,
         devices: args.devices,
         days: args.days,
-        end_us: i64::try_from(now.as_micros()).unwrap_or(i64::MAX),
-    });
-    if args.readings > 0 {
-        write_history(args, &endpoint, &dairy).await?;
-    }
-    if let Some(admin) = server.as_ref().map(ServerProcess::admin_endpoint) {
-        refresh(&admin).await?;
-    }
+        end_us: now_us(),
+    })?);
+    let config = settings(args);
+    let place = Place::choose(args.data_dir.as_deref())?;
+    let server = start_server(args, &place).await?;
+    let endpoint =
+        args.endpoint.clone().or(server.as_ref().map(ServerProcess::endpoint)).context("a server")?;
     let client = QueryClient::connect(QueryConfig::new(&endpoint).timeout(Duration::from_mins(2))).await?;
-    let stop = tokio_util::sync::CancellationToken::new();
-    let arriving = tokio::spawn(arrive(endpoint.clone(), dairy.clone(), args.rate, stop.clone()));
-    // A moment for the load to settle, and for caches to hold what they will hold.
-    questions::ask(&client, &dairy, Duration::from_secs(3), args.askers).await?;
-    let latencies = questions::ask(&client, &dairy, Duration::from_secs(args.seconds), args.askers).await?;
-    stop.cancel();
-    let arrived = arriving.await??;
-    println!("  {:<30} {:>8} {:>10} {:>10} {:>10}", "question", "answers", "p50", "p99", "max");
-    for figure in latencies.figures() {
-        let ms = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1e3);
-        let questions::Figure { kind, count, p50, p99, max } = figure;
-        println!("  {:<30} {count:>8} {:>10} {:>10} {:>10}", kind.name(), ms(p50), ms(p99), ms(max));
-    }
-    println!("  meanwhile      {} readings a second arrived, {} askers", HumanCount(arrived), args.askers);
-    let checked = questions::check(&client, &dairy, args.checked).await?;
-    println!(
-        "  oracle         {checked} days of {} series equal a plain computation from their readings",
-        args.checked
-    );
-    drop(server);
-    Ok(true)
-}
+    let history = match args.readings {
+        0 => questions::find_history(&client, &dairy).await.map(|()| None)?,
+        readings => Some(load::write_history(&endpoint, &dairy, readings).await?),
+    };
+    let refreshed_buckets = match server.as_ref().map(ServerProcess::admin_endpoint) {
+        Some(admin) => Some(load::refresh(&admin).await?),
+        None => None,
+    };
 
-async fn write_history(args: &QueryArgs, endpoint: &str, dairy: &Dairy) -> Result<()> {
-    let writer = WriteClient::connect(QueryConfig::new(endpoint).timeout(Duration::from_mins(2))).await?;
-    let bar = ProgressBar::new(args.readings);
-    if let Ok(style) =
-        ProgressStyle::with_template("  history {bar:30} {human_pos} of {human_len}, {per_sec}, {eta}")
+    let mut troubles = Vec::new();
+    let Answered { questions, arrived, fresh } = ask(args, &endpoint, &client, &dairy, config.seed).await?;
+    let arrived_per_second = arrived.unwrap_or_else(|error| {
+        troubles.push(format!("load: {error:#}"));
+        0
+    });
+    let fresh = fresh.unwrap_or_else(|error| {
+        troubles.push(format!("fresh: {error:#}"));
+        None
+    });
+    let oracle = if args.checked == 0 {
+        None
+    } else {
+        let mut rng = SmallRng::seed_from_u64(config.seed);
+        Some(check::check(&client, &dairy, args.checked, now_us(), &mut rng).await?)
+    };
+    if let Some(server) = server
+        && let Err(error) = server.stop().await
     {
-        bar.set_style(style);
+        troubles.push(format!("{error:#}"));
     }
-    let began = Instant::now();
-    let written = dairy.write(&writer, |count| bar.inc(count)).await?;
-    bar.finish_and_clear();
-    let took = began.elapsed();
-    let rate = HumanCount((written as f64 / took.as_secs_f64()) as u64);
-    println!(
-        "  history        {} readings and milkings of {} devices on {} farms, {} days, in {took:.1?} ({rate}/s)",
-        HumanCount(written),
-        dairy.devices.len(),
-        args.farms,
-        args.days
-    );
-    Ok(())
+    let mut report = QuestionReport {
+        questions,
+        arrived_per_second,
+        fresh,
+        oracle,
+        history,
+        refreshed_buckets,
+        troubles,
+        bounds: Vec::new(),
+        passed: false,
+        config,
+        machine,
+    };
+    let bound = |bound| Bound::at_most("--max-p99-ms", bound, report.worst_p99_ms());
+    report.bounds = args.max_p99_ms.map(bound).into_iter().collect();
+    report.judge();
+    let page = || report.html();
+    output::deliver(&report, &report.text(), page, args.json.as_deref(), args.html.as_deref())?;
+    Ok(report.passed)
 }
 
-async fn refresh(admin: &str) -> Result<()> {
-    let client = AdminClient::connect(QueryConfig::new(admin).timeout(Duration::from_hours(1))).await?;
-    let began = Instant::now();
-    let mut all = (0, 0);
-    // The server's own refresh may be under way.
-    loop {
-        match client.refresh_rollups(v1::RefreshRollupsRequest::default()).await {
-            Ok(done) => {
-                all = (all.0 + done.buckets, all.1 + done.dirty_hours);
-                break;
-            }
-            Err(error) if began.elapsed() < Duration::from_mins(30) => {
-                eprintln!("  refresh        again, since {error}");
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    let (buckets, dirty) = (HumanCount(all.0), HumanCount(all.1));
-    println!("  refresh        {buckets} buckets and {dirty} dirty hours in {:.1?}", began.elapsed());
-    Ok(())
+/// What questions, load and probe brought.
+struct Answered {
+    questions: Vec<Figure>,
+    arrived: Result<u64>,
+    fresh: Result<Option<Fresh>>,
 }
 
-/// Readings of now, of all devices, at a rate; answers how many a second were taken.
-async fn arrive(
+/// Asks while readings arrive, and while a probe looks for what it has written.
+async fn ask(
+    args: &QueryArgs,
+    endpoint: &str,
+    client: &QueryClient,
+    dairy: &Arc<Dairy>,
+    seed: u64,
+) -> Result<Answered> {
+    let stop = CancellationToken::new();
+    // However this ends, they do.
+    let _stopped = stop.clone().drop_guard();
+    let arriving =
+        tokio::spawn(load::arrive(endpoint.to_owned(), Arc::clone(dairy), args.rate, stop.clone()));
+    let probing = tokio::spawn(probe(args.clone(), endpoint.to_owned(), client.clone(), seed, stop.clone()));
+    let pace = match args.question_rate {
+        Some(rate) => Pace::Open { rate },
+        None => Pace::Closed { askers: args.askers },
+    };
+    questions::ask(client, dairy, WARM_UP, pace, seed.wrapping_add(1 << 32)).await?;
+    let questions = questions::ask(client, dairy, Duration::from_secs(args.seconds), pace, seed).await?;
+    stop.cancel();
+    let (arrived, fresh) = (arriving.await.context("the load")?, probing.await.context("the probe")?);
+    Ok(Answered { questions, arrived, fresh })
+}
+
+async fn probe(
+    args: QueryArgs,
     endpoint: String,
-    dairy: Dairy,
-    rate: u64,
-    stop: tokio_util::sync::CancellationToken,
-) -> Result<u64> {
-    const TICK: Duration = Duration::from_millis(20);
-    let producer = Producer::open(ProducerConfig::new(&endpoint, "live")).await?;
-    let mut series = Vec::new();
-    for device in &dairy.devices {
-        for &metric in device.kind.metrics() {
-            series.push((producer.series(Dairy::key(device, metric))?, metric, device.animal_id));
-        }
+    client: QueryClient,
+    seed: u64,
+    stop: CancellationToken,
+) -> Result<Option<Fresh>> {
+    if args.fresh == 0 {
+        return Ok(None);
     }
-    let mut ticks = tokio::time::interval(TICK);
-    let (began, mut sent, mut next) = (Instant::now(), 0_u64, 0);
-    while !stop.is_cancelled() {
-        ticks.tick().await;
-        let due = (began.elapsed().as_secs_f64() * rate as f64) as u64;
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let time_us = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
-        let readings: Vec<Reading> = (sent..due)
-            .map(|_| {
-                let (reference, metric, animal) = series[next];
-                next = (next + 1) % series.len();
-                let reading = Reading::new(reference, value(metric, 1, time_us)).at(time_us);
-                match animal {
-                    Some(animal) => reading.animal(animal),
-                    None => reading,
-                }
-            })
-            .collect();
-        sent = due;
-        producer.send_slice(&readings, Duration::from_secs(30)).await?;
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let farm_id = rng.random_range(1..=args.farms);
+    let probe = Probe::open(&endpoint, client, farm_id, rng).await?;
+    probe.run(f64::from(args.fresh), stop).await.map(Some)
+}
+
+async fn start_server(args: &QueryArgs, place: &Place) -> Result<Option<ServerProcess>> {
+    if args.endpoint.is_some() {
+        return Ok(None);
     }
-    let rate = sent as f64 / began.elapsed().as_secs_f64();
-    producer.close(Duration::from_secs(30)).await?;
-    Ok(rate as u64)
+    let (binary, dir) = (find_binary(args.server_bin.as_deref())?, place.path().to_owned());
+    Ok(Some(match &args.database {
+        Some(url) => ServerProcess::start_on(binary, dir, url).await?,
+        None => ServerProcess::start(binary, dir).await?,
+    }))
+}
+
+fn settings(args: &QueryArgs) -> QuestionSettings {
+    QuestionSettings {
+        command: output::command_line(),
+        started: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+        target: match (&args.endpoint, &args.database) {
+            (Some(endpoint), _) => endpoint.clone(),
+            (None, Some(url)) => format!("{}, a server of its own", database_url::named(url)),
+            (None, None) => "embedded store, a server of its own".into(),
+        },
+        seed: args.seed.unwrap_or_else(rand::random),
+        devices: args.devices,
+        farms: args.farms,
+        days: args.days,
+        rate: args.rate,
+        question_rate: args.question_rate,
+        askers: args.question_rate.is_none().then_some(args.askers),
+        seconds: args.seconds,
+    }
 }

@@ -1,24 +1,34 @@
 //! Questions to a server, again and again, with the time that each kind takes.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::{Duration, Instant},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
-use futures::TryStreamExt as _;
-use hdrhistogram::Histogram;
 use herdstream_client::{QueryClient, v1};
 use parking_lot::Mutex;
-use rand::{Rng as _, seq::IndexedRandom as _};
+use rand::{
+    SeedableRng as _,
+    rngs::SmallRng,
+    seq::{IndexedRandom as _, IteratorRandom as _},
+};
+use serde::Serialize;
+use tokio::{task::JoinSet, time::Instant};
 
-use crate::history::{Dairy, Device};
+use crate::{
+    answers,
+    history::{Dairy, Device},
+    workload::{DAY_US, Latencies, Percentiles, now_us},
+};
 
-const DAY_US: i64 = 86_400_000_000;
 const HOUR_US: i64 = 3_600_000_000;
 
-/// Longest latency that is told apart, microseconds.
-const LONGEST_US: u64 = 60_000_000;
+/// Questions of an open loop that may wait for their answers.
+const MOST_UNDER_WAY: usize = 1_000;
 
 /// A kind of question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +59,13 @@ impl Kind {
         Self::Devices,
     ];
 
+    /// Those that have an answer: of animals and their milk only where there are animals.
+    pub fn of(dairy: &Dairy) -> Vec<Self> {
+        let of_animals = [Self::AnimalDaily30, Self::MilkDaily30];
+        let asked = |kind: &Self| dairy.animals().next().is_some() || !of_animals.contains(kind);
+        Self::ALL.into_iter().filter(asked).collect()
+    }
+
     /// For people.
     pub fn name(self) -> &'static str {
         match self {
@@ -65,81 +82,162 @@ impl Kind {
     }
 }
 
-/// How long each kind took.
-#[derive(Debug)]
-pub struct Latencies([Mutex<Histogram<u64>>; Kind::ALL.len()]);
-
-/// Latency of one kind.
+/// When questions leave.
 #[derive(Clone, Copy, Debug)]
+pub enum Pace {
+    /// Closed loop: so many askers, each asks when it has its answer.
+    Closed {
+        /// Askers, 1 or more.
+        askers: usize,
+    },
+    /// Open loop: so many questions a second, on a schedule that waits for nobody. How long an answer takes counts
+    /// from the moment at which its question was due.
+    Open {
+        /// Questions a second, above zero.
+        rate: f64,
+    },
+}
+
+/// How long answers of one kind took.
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct Figure {
     /// The kind.
-    pub kind: Kind,
-    /// Answers.
-    pub count: u64,
-    /// Median.
-    pub p50: Duration,
-    /// 99th percentile.
-    pub p99: Duration,
-    /// The longest.
-    pub max: Duration,
+    pub name: &'static str,
+    /// How long.
+    pub answer_ms: Percentiles,
 }
 
-impl Latencies {
-    fn new() -> Result<Self> {
-        let histogram = || Histogram::new_with_bounds(1, LONGEST_US, 3).map(Mutex::new);
-        let mut all = Vec::new();
-        for _ in Kind::ALL {
-            all.push(histogram().context("making a histogram")?);
-        }
-        Ok(Self(all.try_into().map_err(|_| anyhow::anyhow!("a histogram a kind"))?))
+/// How long each kind took.
+#[derive(Debug)]
+struct Times([Mutex<Latencies>; Kind::ALL.len()]);
+
+impl Times {
+    fn new() -> Self {
+        Self(Kind::ALL.map(|_| Mutex::default()))
     }
 
-    /// Of every kind.
-    pub fn figures(&self) -> Vec<Figure> {
-        let figure = |(kind, histogram): (Kind, &Mutex<Histogram<u64>>)| {
-            let histogram = histogram.lock();
-            let micros = |quantile| Duration::from_micros(histogram.value_at_quantile(quantile));
-            let (p50, p99, max) = (micros(0.5), micros(0.99), micros(1.0));
-            Figure { kind, count: histogram.len(), p50, p99, max }
+    /// Of every kind that was asked.
+    fn figures(&self) -> Vec<Figure> {
+        let figure = |(kind, times): (Kind, &Mutex<Latencies>)| Figure {
+            name: kind.name(),
+            answer_ms: times.lock().percentiles(),
         };
-        Kind::ALL.into_iter().zip(&self.0).map(figure).collect()
+        let all = Kind::ALL.into_iter().zip(&self.0).map(figure);
+        all.filter(|figure| figure.answer_ms.samples > 0).collect()
     }
 }
 
-/// Asks for `time`, `askers` at once; answers how long it took.
+/// Looks whether the history is there: its last device, which is written last.
 ///
 /// # Errors
 ///
-/// A question fails.
-pub async fn ask(client: &QueryClient, dairy: &Dairy, time: Duration, askers: usize) -> Result<Latencies> {
-    let (latencies, until, turn) = (Latencies::new()?, Instant::now() + time, AtomicU64::new(0));
-    let asker = async || -> Result<()> {
-        while Instant::now() < until {
-            let turn = turn.fetch_add(1, Ordering::Relaxed) as usize;
-            let place = turn % Kind::ALL.len();
-            let began = Instant::now();
-            ask_one(client, dairy, Kind::ALL[place]).await.with_context(|| Kind::ALL[place].name())?;
-            let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(LONGEST_US).clamp(1, LONGEST_US);
-            latencies.0[place].lock().saturating_record(took);
-        }
-        Ok(())
+/// It is not there, or the server cannot be asked.
+pub async fn find_history(client: &QueryClient, dairy: &Dairy) -> Result<()> {
+    let device = dairy.devices.last().context("a dairy has devices")?;
+    let request = v1::GetLatestRequest {
+        device_uid: device.uid.clone(),
+        farm_id: device.farm_id,
+        ..v1::GetLatestRequest::default()
     };
-    futures::future::try_join_all((0..askers).map(|_| asker())).await?;
-    Ok(latencies)
+    client.get_latest(request).await.with_context(|| {
+        format!(
+            "the history is not there, since {} is not known: write it first, with --readings above 0 and the same \
+             --devices and --farms",
+            device.uid
+        )
+    })?;
+    Ok(())
 }
 
-fn now_us() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+/// Asks for `time`; answers how long it took. Equal seeds make equal questions.
+///
+/// # Errors
+///
+/// A question fails, or so many questions of an open loop are unanswered that the server cannot keep up.
+pub async fn ask(
+    client: &QueryClient,
+    dairy: &Arc<Dairy>,
+    time: Duration,
+    pace: Pace,
+    seed: u64,
+) -> Result<Vec<Figure>> {
+    let asking = Arc::new(Asking {
+        client: client.clone(),
+        dairy: Arc::clone(dairy),
+        kinds: Kind::of(dairy),
+        times: Times::new(),
+        seed,
+    });
+    match pace {
+        Pace::Closed { askers } => asking.closed(time, askers).await?,
+        Pace::Open { rate } => asking.open(time, rate).await?,
+    }
+    Ok(asking.times.figures())
+}
+
+/// What all askers share.
+#[derive(Debug)]
+struct Asking {
+    client: QueryClient,
+    dairy: Arc<Dairy>,
+    kinds: Vec<Kind>,
+    times: Times,
+    seed: u64,
+}
+
+impl Asking {
+    async fn closed(&self, time: Duration, askers: usize) -> Result<()> {
+        let (until, turn) = (Instant::now() + time, AtomicU64::new(0));
+        let asker = async || -> Result<()> {
+            while Instant::now() < until {
+                self.answered(turn.fetch_add(1, Ordering::Relaxed), Instant::now()).await?;
+            }
+            Ok(())
+        };
+        futures::future::try_join_all((0..askers).map(|_| asker())).await?;
+        Ok(())
+    }
+
+    /// Ends when the last question that was due is answered: it would be the slowest, perhaps.
+    async fn open(self: &Arc<Self>, time: Duration, rate: f64) -> Result<()> {
+        let (start, all) = (Instant::now(), (time.as_secs_f64() * rate).ceil() as u64);
+        let due = |turn: u64| start + Duration::from_secs_f64(turn as f64 / rate);
+        let (mut turn, mut under_way) = (0, JoinSet::new());
+        while turn < all || !under_way.is_empty() {
+            tokio::select! {
+                () = tokio::time::sleep_until(due(turn)), if turn < all => {
+                    ensure!(
+                        under_way.len() < MOST_UNDER_WAY,
+                        "{MOST_UNDER_WAY} questions wait for an answer: the server does not keep up with {rate} a \
+                         second"
+                    );
+                    let (asking, asked, due) = (Arc::clone(self), turn, due(turn));
+                    under_way.spawn(async move { asking.answered(asked, due).await });
+                    turn += 1;
+                }
+                Some(answered) = under_way.join_next() => answered.context("an asker panicked")??,
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks a question whose time counts from `due`.
+    async fn answered(&self, turn: u64, due: Instant) -> Result<()> {
+        let kind = self.kinds[turn as usize % self.kinds.len()];
+        let mut rng = SmallRng::seed_from_u64(self.seed.wrapping_add(turn));
+        ask_one(&self.client, &self.dairy, kind, &mut rng).await.with_context(|| kind.name())?;
+        self.times.0[kind as usize].lock().record(due.elapsed(), 1);
+        Ok(())
+    }
 }
 
 /// A day of UTC, as the API writes it.
 fn date(days_ago: i64) -> String {
-    (chrono::Utc::now().date_naive() - chrono::TimeDelta::days(days_ago)).to_string()
+    answers::date(now_us() - days_ago * DAY_US)
 }
 
-async fn ask_one(client: &QueryClient, dairy: &Dairy, kind: Kind) -> Result<()> {
-    let device: &Device = dairy.devices.choose(&mut rand::rng()).context("a dairy has devices")?;
+async fn ask_one(client: &QueryClient, dairy: &Dairy, kind: Kind, rng: &mut SmallRng) -> Result<()> {
+    let device: &Device = dairy.devices.choose(rng).context("a dairy has devices")?;
     let metric = device.kind.metrics()[0].name().to_owned();
     let now = now_us();
     let range = |back_us: i64, resolution: v1::Resolution| v1::QueryRangeRequest {
@@ -172,14 +270,10 @@ async fn ask_one(client: &QueryClient, dairy: &Dairy, kind: Kind) -> Result<()> 
             let (first_date, last_date) = (date(29), date(0));
             let request =
                 v1::GetFarmDailySummaryRequest { farm_id, first_date, last_date, ..Default::default() };
-            ensure!(
-                !client.get_farm_daily_summary(request).await?.days.is_empty(),
-                "farm {farm_id} has no days"
-            );
+            drop(client.get_farm_daily_summary(request).await?);
         }
         Kind::AnimalDaily30 => {
-            let animals: Vec<i32> = dairy.devices.iter().filter_map(|device| device.animal_id).collect();
-            let animal_id = animals[rand::rng().random_range(0..animals.len())];
+            let animal_id = dairy.animals().choose(rng).context("a dairy whose animals are asked for")?;
             let request = v1::QueryRangeRequest {
                 animal_id,
                 metric_name: "rumination".to_owned(),
@@ -204,66 +298,4 @@ async fn ask_one(client: &QueryClient, dairy: &Dairy, kind: Kind) -> Result<()> 
         }
     }
     Ok(())
-}
-
-/// Holds the days of some series against a plain computation from their readings; answers how many buckets agreed.
-///
-/// # Errors
-///
-/// A bucket does not agree, or a question fails.
-pub async fn check(client: &QueryClient, dairy: &Dairy, series: usize) -> Result<usize> {
-    let mut checked = 0;
-    // Days that nobody writes into any more.
-    let today = now_us().div_euclid(DAY_US) * DAY_US;
-    let span = (today - 20 * DAY_US, today - DAY_US);
-    for device in dairy.devices.choose_multiple(&mut rand::rng(), series) {
-        let metric = device.kind.metrics()[0].name().to_owned();
-        let request = v1::StreamRangeRequest {
-            device_uid: device.uid.clone(),
-            metric_names: vec![metric.clone()],
-            start_us: span.0,
-            end_us: span.1,
-            ..v1::StreamRangeRequest::default()
-        };
-        let mut days: std::collections::BTreeMap<i64, Vec<f64>> = std::collections::BTreeMap::new();
-        let mut parts = Box::pin(client.stream_range(request).await?);
-        while let Some(part) = parts.try_next().await? {
-            for reading in part.readings {
-                days.entry(reading.time_us.div_euclid(DAY_US) * DAY_US).or_default().push(reading.value);
-            }
-        }
-        let request = v1::QueryRangeRequest {
-            device_uid: device.uid.clone(),
-            metric_name: metric,
-            start_us: span.0,
-            end_us: span.1,
-            resolution: v1::Resolution::Day.into(),
-            ..v1::QueryRangeRequest::default()
-        };
-        let answer = client.query_range(request).await?;
-        let buckets: Vec<v1::Bucket> = answer.aggregates.into_iter().flat_map(|line| line.buckets).collect();
-        ensure!(
-            buckets.len() == days.len(),
-            "{}: {} days instead of {}",
-            device.uid,
-            buckets.len(),
-            days.len()
-        );
-        for (bucket, (start_us, values)) in buckets.iter().zip(&days) {
-            let mean = values.iter().sum::<f64>() / values.len() as f64;
-            let least = values.iter().copied().fold(f64::INFINITY, f64::min);
-            let near = (bucket.avg.unwrap_or_default() - mean).abs() <= 1e-9 * mean.abs().max(1.0);
-            ensure!(
-                bucket.start_us == *start_us
-                    && bucket.count == values.len() as u64
-                    && bucket.min == Some(least)
-                    && near,
-                "{}: {bucket:?} instead of {} readings with mean {mean}",
-                device.uid,
-                values.len()
-            );
-            checked += 1;
-        }
-    }
-    Ok(checked)
 }

@@ -2,6 +2,7 @@
 
 mod html;
 mod plot;
+mod questions;
 mod text;
 
 use serde::Serialize;
@@ -12,6 +13,7 @@ use crate::{
 };
 
 pub use html::html;
+pub use questions::{QuestionReport, QuestionSettings, Written};
 pub use text::{limit_of, text};
 
 /// Result of a run. Serialised, it is what `--json` writes.

@@ -24,6 +24,7 @@ use tokio::{process::Command, time::Instant};
 
 use crate::{
     cli::{FarmArgs, LimitArgs, RunArgs},
+    output,
     place::{Place, in_memory},
 };
 
@@ -31,15 +32,13 @@ use crate::{
 const FLUSH_TIMEOUT: Duration = Duration::from_mins(1);
 /// Gateways whose rows are read back at a time.
 const PARALLEL: usize = 2;
-/// Flags whose values stay out of the report.
-const SECRETS: [&str; 2] = ["--token", "--database"];
 /// How long one page of rows may take.
 const PAGE_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// Loads a server and reports; true when it passed.
 pub(crate) async fn run(args: &RunArgs) -> Result<bool> {
     for file in args.json.iter().chain(&args.html) {
-        can_write(file)?;
+        output::can_write(file)?;
     }
     let machine = Machine::this();
     let place = Place::choose(args.data_dir.as_deref())?;
@@ -76,13 +75,14 @@ pub(crate) async fn run(args: &RunArgs) -> Result<bool> {
 
     let report =
         report(args, (settings, machine), &outcome, verified, (rss, rss_with_read_back), troubles, limit);
-    deliver(&report, args.json.as_deref(), args.html.as_deref())?;
+    let (text, page) = (report::text(&report), || report::html(&report));
+    output::deliver(&report, &text, page, args.json.as_deref(), args.html.as_deref())?;
     Ok(report.passed)
 }
 
 /// Measures the store alone.
 pub(crate) async fn limit(args: &LimitArgs) -> Result<bool> {
-    args.json.as_deref().map_or(Ok(()), can_write)?;
+    args.json.as_deref().map_or(Ok(()), output::can_write)?;
     let place = Place::choose(args.data_dir.as_deref())?;
     let load = Load {
         endpoint: String::new(),
@@ -106,7 +106,7 @@ pub(crate) async fn limit(args: &LimitArgs) -> Result<bool> {
     };
     let to_stdout = args.json.as_deref() == Some(Path::new("-"));
     if let Some(file) = &args.json {
-        write(file, &serde_json::to_string_pretty(&runs)?)?;
+        output::write(file, &serde_json::to_string_pretty(&runs)?)?;
     }
     if !to_stdout {
         println!("Below the server, {} producers × {} series:", load.producers, load.series);
@@ -286,7 +286,7 @@ async fn limit_in_child(args: &RunArgs, seed: u64, place: &Path) -> Result<Vec<L
 
 fn settings(args: &RunArgs, load: &Load) -> Settings {
     Settings {
-        command: command_line(),
+        command: output::command_line(),
         started: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
         target: match (&args.endpoint, &args.database) {
             (Some(endpoint), _) => endpoint.clone(),
@@ -303,22 +303,6 @@ fn settings(args: &RunArgs, load: &Load) -> Settings {
         spool: load.spool.is_some(),
         bad_per_million: load.bad_per_million,
     }
-}
-
-/// As it was typed, secrets aside.
-fn command_line() -> String {
-    let mut words = vec!["herdstream-loadtest".to_owned()];
-    let mut secret = false;
-    for word in env::args().skip(1) {
-        let given = word.split_once('=').filter(|(name, _)| SECRETS.contains(name));
-        words.push(match (secret, given) {
-            (true, _) => "***".into(),
-            (false, Some((name, _))) => format!("{name}=***"),
-            (false, None) => word.clone(),
-        });
-        secret = SECRETS.contains(&&*word);
-    }
-    words.join(" ")
 }
 
 fn report(
@@ -373,42 +357,4 @@ fn report(
     };
     report.judge();
     report
-}
-
-fn deliver(report: &Report, json: Option<&Path>, page: Option<&Path>) -> Result<()> {
-    let text = report::text(report);
-    if json == Some(Path::new("-")) {
-        eprint!("{text}");
-    } else {
-        print!("{text}");
-    }
-    if let Some(file) = json {
-        write(file, &serde_json::to_string_pretty(report)?)?;
-    }
-    if let Some(file) = page {
-        write(file, &report::html(report)?)?;
-    }
-    Ok(())
-}
-
-/// Refuses a file that cannot be written before the run, not after it. Leaves it as it was.
-fn can_write(file: &Path) -> Result<()> {
-    if file == Path::new("-") {
-        return Ok(());
-    }
-    let is_new = !file.exists();
-    let opened = fs::OpenOptions::new().append(true).create(true).open(file);
-    opened.with_context(|| format!("writing {}", file.display()))?;
-    if is_new {
-        fs::remove_file(file).with_context(|| format!("writing {}", file.display()))?;
-    }
-    Ok(())
-}
-
-fn write(file: &Path, text: &str) -> Result<()> {
-    if file == Path::new("-") {
-        println!("{text}");
-        return Ok(());
-    }
-    fs::write(file, text).with_context(|| format!("writing {}", file.display()))
 }

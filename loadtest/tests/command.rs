@@ -84,6 +84,77 @@ fn an_open_loop_keeps_its_rate_and_a_missed_bound_fails() -> Result<()> {
 }
 
 #[test]
+fn questions_are_answered_fresh_and_true_at_their_due_times() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let (page, data) = (dir.path().join("report.html"), dir.path().join("data").display().to_string());
+    let tiny = ["query", "--devices", "9", "--farms", "2", "--days", "2", "--rate", "500", "--seconds", "2"];
+    let asked = ["--question-rate", "25", "--checked", "9", "--fresh", "5", "--seed", "7", "--json", "-"];
+    let html = ["--html", &page.display().to_string()];
+    let output =
+        loadtest(&[&tiny[..], &asked, &html, &["--readings", "20000", "--data-dir", &data]].concat())?;
+    assert!(output.status.success(), "{output:?}");
+    let report = json(&output);
+    let number = |pointer| {
+        report.pointer(pointer).and_then(Value::as_u64).unwrap_or_else(|| panic!("{pointer}: {report:#}"))
+    };
+    // Just what was due: the schedule waits for nobody.
+    let answered = report["questions"].as_array().into_iter().flatten();
+    let answered: u64 = answered.filter_map(|kind| kind["answer_ms"]["samples"].as_u64()).sum();
+    assert_eq!(answered, 50, "{report:#}");
+    assert!(number("/fresh/readings") >= 1, "{report:#}");
+    assert_eq!(number("/fresh/answers"), 17 * number("/fresh/readings"), "{report:#}");
+    assert_eq!(number("/fresh/misses"), 0, "{report:#}");
+    for counted in [
+        "/history/items",
+        "/oracle/latest",
+        "/oracle/buckets/quarters of an hour",
+        "/oracle/buckets/hours",
+        "/oracle/buckets/days",
+        "/oracle/buckets/days of Asia~1Kathmandu",
+        "/oracle/farm_days",
+        "/oracle/milk_days",
+    ] {
+        assert!(number(counted) > 0, "{counted}: {report:#}");
+    }
+    assert_eq!((&report["config"]["seed"], &report["passed"]), (&7.into(), &true.into()), "{report:#}");
+    assert!(std::fs::read_to_string(page)?.contains("latest of a device"));
+
+    // The history is there still; in a closed loop, with a bound that nothing keeps.
+    let again = ["--readings", "0", "--data-dir", &data, "--max-p99-ms", "0.000001", "--json", "-"];
+    let output = loadtest(&[&tiny[..], &again, &["--fresh", "0", "--checked", "0"]].concat())?;
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let report = json(&output);
+    assert_eq!(
+        (&report["passed"], &report["bounds"][0]["kept"]),
+        (&false.into(), &false.into()),
+        "{report:#}"
+    );
+    assert!(report["fresh"].is_null() && report["oracle"].is_null(), "{report:#}");
+    Ok(())
+}
+
+#[test]
+fn the_smallest_history_is_asked_for_and_an_impossible_one_refused() -> Result<()> {
+    let smallest = ["--readings", "1", "--devices", "1", "--farms", "1", "--days", "1", "--rate", "0"];
+    let output =
+        loadtest(&[&["query", "--seconds", "1", "--askers", "1", "--json", "-"], &smallest[..]].concat())?;
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(json(&output)["history"]["items"], 2, "a reading of each of two series: {output:?}");
+    for (args, said) in [
+        (&["--readings", "0"][..], "the history is not there"),
+        (&["--devices", "9"], "each farm needs one"),
+        (&["--devices", "9001", "--farms", "1"], "give more farms"),
+        (&["--readings", "-1"], "no whole number from 0 to"),
+    ] {
+        let output = loadtest(&[&["query", "--seconds", "1"], args].concat())?;
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {err}");
+        assert!(err.contains(said), "{args:?}: {err}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_file_that_cannot_be_written_is_refused_before_the_run() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let page = dir.path().join("missing").join("report.html").display().to_string();

@@ -92,7 +92,7 @@ fn value(field: &Field, local: Option<TimeUnit>) -> Value {
         Field::Float(value) => Value::Real((*value).into()),
         Field::Double(value) => Value::Real(*value),
         Field::Str(text) => Value::Text(text.clone()),
-        Field::Bytes(bytes) => Value::Text(String::from_utf8_lossy(bytes.data()).into_owned()),
+        Field::Bytes(bytes) => Value::text(bytes.data()),
         Field::TimestampMillis(millis) => time(millis.saturating_mul(1000)),
         Field::TimestampMicros(micros) => time(*micros),
         other => Value::Text(other.to_string()),

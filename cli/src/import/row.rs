@@ -137,6 +137,9 @@ fn each(
         if let Some(field) = columns.field(column)
             && *value != Value::Null
         {
+            if let Value::Bytes(_) = value {
+                return Err(format!("{field}: {value} is not UTF-8; save the file in that encoding"));
+            }
             see(field, value).map_err(|why| format!("{field}: {why}"))?;
         }
     }

@@ -8,14 +8,16 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use herdstream_client::{WriteClient, v1};
+use herdstream_client::v1;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 
 use super::{
     Args,
     columns::{Columns, Kind},
     digest,
+    places::Places,
     row::Row,
+    server::{Earlier, Server},
     source::{Record, Source, Value},
 };
 use crate::times;
@@ -27,7 +29,7 @@ pub(super) const BLOCK_ROWS: usize = 10_000;
 pub(super) const BLOCK_BYTES: usize = 3 << 20;
 
 /// Reasons that are shown.
-const SHOWN: usize = 5;
+const SHOWN: u32 = 5;
 
 /// Between two lines where there is no terminal.
 const LINE: Duration = Duration::from_secs(5);
@@ -41,14 +43,25 @@ struct Tally {
     quarantined: u64,
     /// Rows of blocks that the server had before.
     before: u64,
+    /// Those of them that it had refused.
+    refused_before: u64,
     series: HashSet<v1::SeriesKey>,
     first_us: Option<i64>,
     last_us: Option<i64>,
     reasons: Vec<String>,
 }
 
+impl Tally {
+    /// Notes why a row was skipped or refused, if there is room to show it.
+    fn reason(&mut self, reason: String) {
+        if self.reasons.len() < SHOWN as usize {
+            self.reasons.push(reason);
+        }
+    }
+}
+
 /// Imports one file; answers how many rows were skipped or refused.
-pub(super) async fn import_file(args: &Args, client: Option<&WriteClient>, file: &Path) -> Result<u64> {
+pub(super) async fn import_file(args: &Args, server: Option<&Server>, file: &Path) -> Result<u64> {
     let name = file.display();
     let mut source = Source::open(file)?;
     let columns =
@@ -56,24 +69,25 @@ pub(super) async fn import_file(args: &Args, client: Option<&WriteClient>, file:
     if !columns.unread.is_empty() {
         eprintln!("{name}: columns that are not read: {}", columns.unread.join(", "));
     }
-    let producer = digest::producer(file, &args.reading)?;
-    let committed = match client {
-        Some(client) => client.producer(producer.to_string()).await?.map_or(0, |row| row.committed_offset),
-        None => 0,
+    let producer = digest::producer(file, &args.reading)?.to_string();
+    let earlier = match server {
+        Some(server) => server.earlier(&producer, SHOWN).await?,
+        None => Earlier::default(),
     };
-    if client.is_some() && committed == 0 && !args.reading.skip_bad_rows {
+    let committed = earlier.committed;
+    if server.is_some() && committed == 0 && !args.reading.skip_bad_rows {
         check(file, &columns, args)?;
     }
     let mut import = Import {
         args,
-        client,
-        producer: producer.to_string(),
-        committed,
+        server,
+        producer,
         offset: 0,
         block: Vec::new(),
         block_bytes: 0,
         place_name: source.place_name,
-        tally: Tally::default(),
+        tally: Tally { refused_before: earlier.refused, ..Tally::default() },
+        earlier,
         rejected: Rejected { path: rejected_path(file), header: source.header.clone(), writer: None },
         progress: Progress::new(&source, file),
     };
@@ -122,10 +136,10 @@ fn check(file: &Path, columns: &Columns, args: &Args) -> Result<()> {
 /// An import under way.
 struct Import<'a> {
     args: &'a Args,
-    client: Option<&'a WriteClient>,
+    server: Option<&'a Server>,
     producer: String,
-    /// Blocks that the server had at the start.
-    committed: u64,
+    /// What the server had at the start.
+    earlier: Earlier,
     /// Blocks so far.
     offset: u64,
     block: Vec<(u64, Row)>,
@@ -161,9 +175,7 @@ impl Import<'_> {
     /// Leaves a row out.
     fn skip(&mut self, record: &Record, why: &str) -> Result<()> {
         self.tally.bad += 1;
-        if self.tally.reasons.len() < SHOWN {
-            self.tally.reasons.push(format!("{} {}: {why}", self.place_name, record.place));
-        }
+        self.tally.reason(format!("{} {}: {why}", self.place_name, record.place));
         self.rejected.write(record, why)
     }
 
@@ -174,13 +186,17 @@ impl Import<'_> {
         }
         self.offset += 1;
         self.block_bytes = 0;
-        let (places, block): (Vec<u64>, Vec<Row>) = std::mem::take(&mut self.block).into_iter().unzip();
-        let rows = block.len() as u64;
-        let Some(client) = self.client else { return Ok(()) };
-        if self.offset <= self.committed {
+        let block = std::mem::take(&mut self.block);
+        let (places, rows) = (Places::of(&block), block.len() as u64);
+        let Some(server) = self.server else { return Ok(()) };
+        if self.offset <= self.earlier.committed {
             self.tally.before += rows;
+            for rejection in self.earlier.rejections.iter().filter(|one| one.offset == self.offset) {
+                self.tally.reason(places.tell(rejection, self.place_name));
+            }
             return Ok(());
         }
+        let block = block.into_iter().map(|(_, row)| row);
         let request = v1::WriteRequest {
             producer_id: self.producer.clone(),
             instance_id: String::new(),
@@ -191,17 +207,13 @@ impl Import<'_> {
         let progress = &self.progress;
         let told =
             |error: &herdstream_client::Error| progress.say(&format!("waiting for the server: {error}"));
-        let answer = client.write_patiently(&request, self.args.patience, told).await.with_context(|| {
+        let answer = server.write(&request, told).await.with_context(|| {
             format!("block {} was not stored; start the import again to go on from there", self.offset)
         })?;
         self.tally.stored += u64::from(answer.stored);
         self.tally.quarantined += u64::from(answer.quarantined);
-        for rejection in answer.rejections {
-            if self.tally.reasons.len() < SHOWN {
-                let place = places.get(rejection.index as usize).copied().unwrap_or_default();
-                let v1::Rejection { field, message, .. } = rejection;
-                self.tally.reasons.push(format!("{} {place}: {field}: {message}", self.place_name));
-            }
+        for rejection in &answer.rejections {
+            self.tally.reason(places.tell(rejection, self.place_name));
         }
         Ok(())
     }
@@ -221,7 +233,7 @@ impl Import<'_> {
         let rows = HumanCount(tally.rows);
         if args.dry_run {
             println!("{name}: {rows} {what}{series}{span}; nothing was stored, as --dry-run asks");
-        } else if tally.before == tally.rows && tally.bad == 0 {
+        } else if tally.before == tally.rows && tally.bad == 0 && tally.refused_before == 0 {
             println!("{name}: {rows} {what}{series}{span}; all of them were stored before");
         } else {
             let rate = tally.stored as f64 / took.as_secs_f64().max(1e-3);
@@ -229,15 +241,15 @@ impl Import<'_> {
                 "{name}: {rows} {what}{series}{span}; {} stored now ({} a second), {} before, {} refused, {} skipped",
                 HumanCount(tally.stored),
                 HumanCount(rate as u64),
-                HumanCount(tally.before),
-                HumanCount(tally.quarantined),
+                HumanCount(tally.before.saturating_sub(tally.refused_before)),
+                HumanCount(tally.quarantined + tally.refused_before),
                 HumanCount(tally.bad)
             );
         }
         for reason in &tally.reasons {
             println!("  {reason}");
         }
-        let refused = tally.bad + tally.quarantined;
+        let refused = tally.bad + tally.quarantined + tally.refused_before;
         if refused > tally.reasons.len() as u64 {
             println!("  and {} more", HumanCount(refused - tally.reasons.len() as u64));
         }
@@ -250,7 +262,7 @@ impl Import<'_> {
 }
 
 /// A batch that carries its series.
-fn batch(offset: u64, rows: Vec<Row>) -> v1::Batch {
+fn batch(offset: u64, rows: impl IntoIterator<Item = Row>) -> v1::Batch {
     let mut batch = v1::Batch { offset, ..v1::Batch::default() };
     let mut refs: HashMap<v1::SeriesKey, u32> = HashMap::new();
     for row in rows {
@@ -301,17 +313,18 @@ impl Rejected {
         }
         if let Some(writer) = &mut self.writer {
             let text = |value: &Value| match value {
-                Value::Null => String::new(),
-                Value::Text(text) => text.clone(),
+                Value::Null => Vec::new(),
+                Value::Text(text) => text.clone().into_bytes(),
+                Value::Bytes(bytes) => bytes.clone(),
                 // So that the file can be imported once it is mended.
-                Value::Time(time_us) => times::show(*time_us),
-                Value::LocalTime(time_us) => times::show(*time_us).trim_end_matches('Z').to_owned(),
-                other => other.to_string(),
+                Value::Time(time_us) => times::show(*time_us).into_bytes(),
+                Value::LocalTime(time_us) => times::show(*time_us).trim_end_matches('Z').into(),
+                other => other.to_string().into_bytes(),
             };
-            let mut values: Vec<String> = record.values.iter().map(text).collect();
+            let mut values: Vec<Vec<u8>> = record.values.iter().map(text).collect();
             // The reason stands in its column also where the row is short.
-            values.resize(values.len().max(self.header.len()), String::new());
-            values.push(why.to_owned());
+            values.resize(values.len().max(self.header.len()), Vec::new());
+            values.push(why.as_bytes().to_owned());
             writer.write_record(values)?;
         }
         Ok(())

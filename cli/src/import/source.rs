@@ -20,6 +20,8 @@ use super::parquet::ParquetRows;
 pub(super) enum Value {
     Null,
     Text(String),
+    /// A text that is not UTF-8.
+    Bytes(Vec<u8>),
     Integer(i64),
     Real(f64),
     Flag(bool),
@@ -34,9 +36,21 @@ impl fmt::Display for Value {
         match self {
             Self::Null => f.write_str("nothing"),
             Self::Text(text) => write!(f, "{text:?}"),
+            Self::Bytes(bytes) => write!(f, "{:?}", String::from_utf8_lossy(bytes)),
             Self::Integer(number) | Self::Time(number) | Self::LocalTime(number) => number.fmt(f),
             Self::Real(value) => value.fmt(f),
             Self::Flag(flag) => flag.fmt(f),
+        }
+    }
+}
+
+impl Value {
+    /// A text as it lies in a file.
+    pub(super) fn text(bytes: &[u8]) -> Self {
+        match std::str::from_utf8(bytes) {
+            Ok("") => Self::Null,
+            Ok(text) => Self::Text(text.to_owned()),
+            Err(_) => Self::Bytes(bytes.to_owned()),
         }
     }
 }
@@ -80,13 +94,13 @@ impl Source {
         // A row of another length is a bad row, and not the end of the file.
         let mut reader =
             csv::ReaderBuilder::new().trim(csv::Trim::Headers).flexible(true).from_reader(counted);
-        let header =
-            reader.headers()?.iter().map(|name| name.trim_start_matches('\u{feff}').to_owned()).collect();
-        let rows = reader.into_records().map(|record| {
+        // Of columns that nobody reads, nobody has to know the encoding.
+        let name = |name: &[u8]| String::from_utf8_lossy(name).trim_start_matches('\u{feff}').to_owned();
+        let header = reader.byte_headers()?.iter().map(name).collect();
+        let rows = reader.into_byte_records().map(|record| {
             let record = record?;
             let place = record.position().map_or(0, csv::Position::line);
-            let value = |text: &str| if text.is_empty() { Value::Null } else { Value::Text(text.to_owned()) };
-            Ok(Record { place, values: record.iter().map(value).collect() })
+            Ok(Record { place, values: record.iter().map(Value::text).collect() })
         });
         Ok(Self { header, size, is_csv: true, place_name: "line", read, rows: Box::new(rows) })
     }

@@ -3,6 +3,7 @@
 use std::{
     fmt::Write as _,
     fs,
+    io::{BufRead as _, BufReader},
     os::unix::process::ExitStatusExt as _,
     process::Stdio,
     thread,
@@ -11,7 +12,7 @@ use std::{
 
 use chrono::{TimeDelta, Utc};
 
-use crate::server::{Server, midnight, show};
+use crate::server::{Server, herdstream, midnight, show};
 
 const HEADER: &str = "time,device_uid,device_type,farm_id,metric_name,metric_value,metric_unit\n";
 
@@ -150,6 +151,35 @@ fn skipped_rows_are_kept_and_can_be_mended() {
 }
 
 #[test]
+fn a_row_that_is_not_utf8_is_a_bad_row_like_any_other() {
+    let server = Server::start();
+    // As a spreadsheet of a western Windows saves it; nobody reads the column of notes.
+    let file = [
+        &b"time,device_uid,device_type,farm_id,metric_name,metric_value,f\xfcr\n"[..],
+        b"2026-01-01T00:00:00Z,collar-1,collar,1,steps,1,gr\xfcn\n",
+        b"2026-01-01T00:00:10Z,K\xfch-1,collar,1,steps,2,\n",
+        b"2026-01-01T00:00:20Z,collar-1,collar,1,steps,3,\n",
+    ]
+    .concat();
+    fs::write(server.path("history.csv"), file).expect("a file");
+    let said = server.run(&["import", "history.csv"]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.err.contains("history.csv:3: device_uid: ") && said.err.contains("not UTF-8"), "{said:?}");
+    assert!(said.err.contains("nothing of the file was stored"), "{said:?}");
+
+    let said = server.run(&["import", "history.csv", "--skip-bad-rows"]);
+    assert_eq!(said.code, Some(3), "{said:?}");
+    for part in ["2 stored now", "1 skipped", "line 3: device_uid: ", "not UTF-8"] {
+        assert!(said.out.contains(part), "{part} is missing in:\n{}", said.out);
+    }
+    let values: Vec<f64> = server.readings("collar-1").into_iter().map(|(_, value)| value).collect();
+    assert_eq!(values, [1.0, 3.0]);
+    // What was left out is kept as it was.
+    let rejected = fs::read(server.path("history.csv.rejected.csv")).expect("a file");
+    assert!(rejected.windows(5).any(|part| part == b"K\xfch-1"), "{}", String::from_utf8_lossy(&rejected));
+}
+
+#[test]
 fn an_import_that_met_a_bad_row_goes_on_without_it() {
     let server = Server::start();
     let (good, wanted) = history("collar-1", 10_500);
@@ -183,7 +213,53 @@ fn rows_that_the_server_refuses_are_shown_with_their_lines() {
     {
         assert!(said.out.contains(part), "{part} is missing in:\n{}", said.out);
     }
-    assert_eq!(server.readings("collar-1"), [(now.clone(), 1.0), (now, 3.0)]);
+    assert_eq!(server.readings("collar-1"), [(now.clone(), 1.0), (now.clone(), 3.0)]);
+
+    // They are refused for good, so the file is not wholly stored, however often it is imported.
+    let again = server.run(&["import", "history.csv", "--skip-bad-rows"]);
+    assert_eq!(again.code, Some(3), "{again:?}");
+    for part in ["0 stored now", "2 before", "1 refused", "1 skipped", "line 5: time_us: "] {
+        assert!(again.out.contains(part), "{part} is missing in:\n{}", again.out);
+    }
+    // Also where nothing is skipped; a series that is refused stands at its first row.
+    let long = "x".repeat(33);
+    server.write(
+        "refused.csv",
+        &format!("{HEADER}{now},collar-2,collar,1,steps,1,1\n{now},collar-2,{long},1,steps,2,1\n"),
+    );
+    for time in ["first", "again"] {
+        let said = server.run(&["import", "refused.csv"]);
+        assert_eq!(said.code, Some(3), "{time}: {said:?}");
+        for part in ["1 refused", "line 3: device_type: "] {
+            assert!(said.out.contains(part), "{time}: {part} is missing in:\n{}", said.out);
+        }
+        assert!(!said.out.contains("line 2: "), "{time}: {said:?}");
+    }
+}
+
+#[test]
+fn an_import_waits_for_a_server_that_is_down() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let listen = free.local_addr().expect("an address").to_string();
+    drop(free);
+    let dir = tempfile::tempdir().expect("a directory");
+    let (text, wanted) = history("collar-1", 100);
+    fs::write(dir.path().join("history.csv"), text).expect("a file");
+    let mut import = herdstream()
+        .args(["import", "history.csv", "--patience", "10m", "--endpoint", &format!("http://{listen}")])
+        .current_dir(dir.path())
+        .stderr(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut err = BufReader::new(import.stderr.take().expect("a pipe"));
+    let mut line = String::new();
+    err.read_line(&mut line).expect("UTF-8");
+    assert!(line.contains("waiting for the server") && line.contains(&listen), "{line:?}");
+    let server = Server::start_on(&listen);
+    let ended = import.wait_with_output().expect("it ends");
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    assert!(server.readings("collar-1") == wanted);
 }
 
 #[test]
@@ -233,7 +309,11 @@ fn what_cannot_be_imported_says_how_it_could() {
         ),
         (&["missing.csv"], 1, &["cannot open missing.csv"]),
         (&["good.csv", "--map", "a=b"], 2, &["\"b\" is no column"]),
-        (&["good.csv", "--endpoint", "http://127.0.0.1:1"], 1, &["http://127.0.0.1:1", "start one with"]),
+        (
+            &["good.csv", "--endpoint", "http://127.0.0.1:1", "--patience", "150ms"],
+            1,
+            &["waiting for the server", "http://127.0.0.1:1", "start one with"],
+        ),
         (&[], 2, &["<FILE>"]),
     ] {
         let said = server.run(&[&["import"], args].concat());

@@ -4,3 +4,5 @@ mod import;
 mod parquet;
 mod query;
 mod server;
+mod terminal;
+mod watch;

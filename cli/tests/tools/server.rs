@@ -59,9 +59,14 @@ pub(crate) fn show(time: DateTime<Utc>) -> String {
 
 impl Server {
     pub(crate) fn start() -> Self {
+        Self::start_on("127.0.0.1:0")
+    }
+
+    /// Starts one that listens on an address.
+    pub(crate) fn start_on(listen: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let mut child = herdstream()
-            .args(["--listen", "127.0.0.1:0", "--http-listen", "off", "--admin-listen", "127.0.0.1:0"])
+            .args(["--listen", listen, "--http-listen", "off", "--admin-listen", "127.0.0.1:0"])
             .args(["--data-dir", "data"])
             .current_dir(dir.path())
             .stdout(Stdio::piped())

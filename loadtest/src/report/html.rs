@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::{Report, grouped, limit_of, plot};
 use crate::{oracle::Balance, workload::Percentiles};
 
-const STYLE: &str = include_str!("page.css");
+pub(super) const STYLE: &str = include_str!("page.css");
 
 /// One self-contained page: verdict, figures, plots, configuration.
 ///
@@ -64,7 +64,7 @@ pub fn html(report: &Report) -> Result<String> {
     Ok(page)
 }
 
-fn card(page: &mut String, figure: &str, name: &str, note: &str) -> Result<()> {
+pub(super) fn card(page: &mut String, figure: &str, name: &str, note: &str) -> Result<()> {
     Ok(writeln!(
         page,
         "<div class=\"card\"><strong>{}</strong><span>{}</span><small>{}</small></div>",
@@ -177,14 +177,14 @@ fn tables(page: &mut String, report: &Report) -> Result<()> {
     Ok(())
 }
 
-fn rows(page: &mut String, rows: &[(String, String)]) -> Result<()> {
+pub(super) fn rows(page: &mut String, rows: &[(String, String)]) -> Result<()> {
     for (name, value) in rows {
         write!(page, "<tr><th>{}<td>{}", escaped(name), escaped(value))?;
     }
     Ok(())
 }
 
-fn ms(ms: f64) -> String {
+pub(super) fn ms(ms: f64) -> String {
     match ms {
         ms if ms < 10.0 => format!("{ms:.2} ms"),
         ms if ms < 100.0 => format!("{ms:.1} ms"),
@@ -192,6 +192,6 @@ fn ms(ms: f64) -> String {
     }
 }
 
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -6,7 +6,7 @@ use super::{LimitRun, Report, Way, grouped};
 use crate::workload::Percentiles;
 
 /// Width of the column of names.
-const NAMES: usize = 14;
+pub(super) const NAMES: usize = 14;
 
 /// Readable, aligned lines.
 pub fn text(report: &Report) -> String {
@@ -117,7 +117,7 @@ fn latencies(ms: &Percentiles) -> String {
 }
 
 /// Three digits at most.
-fn short(ms: f64) -> String {
+pub(super) fn short(ms: f64) -> String {
     match ms {
         ms if ms < 10.0 => format!("{ms:.2}"),
         ms if ms < 100.0 => format!("{ms:.1}"),

@@ -1,0 +1,99 @@
+//! The server that an import writes to; waited for while it cannot be reached.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use herdstream_client::{Error, QueryClient, QueryConfig, WriteClient, v1};
+
+use super::Args;
+use crate::connect::reach;
+
+/// Longest wait before a call is tried again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// Longest patience, some ten years: a clock cannot be set to the end of a much longer one.
+const LONGEST_PATIENCE: Duration = Duration::from_hours(100_000);
+
+/// A server, and for how long it is waited for.
+pub(super) struct Server {
+    config: QueryConfig,
+    writer: WriteClient,
+    patience: Duration,
+}
+
+/// What a server has of a file.
+#[derive(Default)]
+pub(super) struct Earlier {
+    /// Blocks, from the first.
+    pub(super) committed: u64,
+    /// Rows of these that it refused.
+    pub(super) refused: u64,
+    /// The first of them, with the reasons, as far as they are kept.
+    pub(super) rejections: Vec<v1::Rejection>,
+}
+
+impl Server {
+    pub(super) async fn connect(args: &Args) -> Result<Self> {
+        let (config, patience) = (args.server.config()?, args.patience.min(LONGEST_PATIENCE));
+        let connected = patiently(patience, tell, || WriteClient::connect(config.clone())).await;
+        let writer = reach(&args.server.endpoint, "--endpoint", connected)?;
+        Ok(Self { config, writer, patience })
+    }
+
+    /// What it has of a producer, and at most so many of its rejections.
+    pub(super) async fn earlier(&self, producer: &str, rejections: u32) -> Result<Earlier> {
+        let asking = || self.writer.producer(producer);
+        let known = patiently(self.patience, tell, asking).await.context("asking what was stored before")?;
+        let Some(known) = known else { return Ok(Earlier::default()) };
+        let refused = known.totals.map_or(0, |totals| totals.quarantined);
+        let mut earlier = Earlier { committed: known.committed_offset, refused, rejections: Vec::new() };
+        if refused > 0 {
+            let request = v1::ListRejectionsRequest {
+                producer_id: producer.to_owned(),
+                page_size: rejections,
+                ..v1::ListRejectionsRequest::default()
+            };
+            let asking = async || {
+                QueryClient::connect(self.config.clone()).await?.list_rejections(request.clone()).await
+            };
+            let listed = patiently(self.patience, tell, asking).await;
+            let records = listed.context("asking what was refused before")?.records;
+            earlier.rejections = records.into_iter().filter_map(|record| record.rejection).collect();
+        }
+        Ok(earlier)
+    }
+
+    /// Stores a block.
+    pub(super) async fn write(
+        &self,
+        request: &v1::WriteRequest,
+        told: impl FnMut(&Error) + Send,
+    ) -> Result<v1::WriteResponse, Error> {
+        self.writer.write_patiently(request, self.patience, told).await
+    }
+}
+
+fn tell(error: &Error) {
+    eprintln!("herdstream: waiting for the server, as long as --patience says: {error}");
+}
+
+/// Tries again for `patience`, at least once; `wait` hears of each failure.
+async fn patiently<T>(
+    patience: Duration,
+    wait: impl Fn(&Error),
+    attempt: impl AsyncFn() -> Result<T, Error>,
+) -> Result<T, Error> {
+    let began = Instant::now();
+    let mut pause = Duration::from_millis(100);
+    loop {
+        match attempt().await {
+            Err(error) if error.is_retryable() && began.elapsed() < patience => {
+                wait(&error);
+                // The last attempt comes when patience ends, and not before.
+                tokio::time::sleep(pause.min(patience.saturating_sub(began.elapsed()))).await;
+                pause = (2 * pause).min(LONGEST_PAUSE);
+            }
+            done => return done,
+        }
+    }
+}
