@@ -221,7 +221,7 @@ BEGIN
         WHERE d.series_id = o.series_id AND d.day = o.day AND d.hour = o.hour
         RETURNING d.series_id, d.day, d.hour, d.written
     ), noted AS (
-        INSERT INTO iot.late_day AS l (day, written)
+        INSERT INTO iot.written_day AS l (day, written)
         SELECT day, max(written) FROM gone GROUP BY day
         ON CONFLICT (day) DO UPDATE SET written = greatest(l.written, EXCLUDED.written)
     )

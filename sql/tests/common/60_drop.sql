@@ -30,7 +30,7 @@ BEGIN
     DELETE FROM iot.rollup_dirty;
     BEGIN
         PERFORM iot.drop_reading_days(l.day, l.day + INTERVAL '24 hours', now() - INTERVAL '1 hour')
-        FROM (SELECT min(day) AS day FROM iot.late_day) AS l;
+        FROM (SELECT min(day) AS day FROM iot.written_day) AS l;
         RAISE EXCEPTION 'dropped a day that was just written into';
     EXCEPTION WHEN object_not_in_prerequisite_state THEN NULL;
     END;
@@ -98,6 +98,12 @@ BEGIN
     END LOOP;
 
     -- Milkings.
+    SELECT min(date_bin('1 day', time, '2000-01-03 00:00:00+00')) INTO day FROM iot.milk_production_realtime;
+    BEGIN
+        PERFORM iot.drop_milking_day(day, now() - INTERVAL '1 hour');
+        RAISE EXCEPTION 'dropped a day of milkings that was just written into';
+    EXCEPTION WHEN object_not_in_prerequisite_state THEN NULL;
+    END;
     n := 0;
     FOREACH day IN ARRAY (SELECT array_agg(DISTINCT date_bin('1 day', time, '2000-01-03 00:00:00+00'))
                           FROM iot.milk_production_realtime WHERE time < cut) LOOP

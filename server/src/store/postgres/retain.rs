@@ -32,7 +32,8 @@ pub(super) async fn list(reader: &mut Reader, retention: &Retention) -> Result<V
     if let Some(before_us) = retention.milkings_us {
         let rows = reader.all(sql!("old_milkings"), |query| query.bind(time::at(before_us))).await?;
         for row in rows {
-            parts.push(part("milking", &row).map_err(unavailable)?);
+            let because = lately(&row, retention.quiet_since_us).map_err(unavailable)?;
+            parts.push(Dropped { kept_because: because, ..part("milking", &row).map_err(unavailable)? });
         }
     }
     let stored_us = lifecycle(reader).await?.stored_before_us;
@@ -108,7 +109,8 @@ async fn carry_out_one(
             query.execute(connection).await.map(|_| None)
         }
         "milking" => {
-            sqlx::query_scalar(sql!("drop_milkings")).bind(start).fetch_one(connection).await.map(Some)
+            let query = sqlx::query_scalar(sql!("drop_milkings")).bind(start).bind(quiet_since);
+            query.fetch_one(connection).await.map(Some)
         }
         "quarantine" => {
             let gone = sqlx::query(sql!("drop_quarantine")).bind(end).execute(connection).await?;
@@ -153,6 +155,11 @@ fn reason_to_stay(row: &PgRow, quiet_since_us: Micros) -> Result<String, sqlx::E
     if dirty > 0 {
         return Ok(format!("{dirty} hours of its series are to be mended first: refresh"));
     }
+    lately(row, quiet_since_us)
+}
+
+/// Why a day that was written lately stays.
+fn lately(row: &PgRow, quiet_since_us: Micros) -> Result<String, sqlx::Error> {
     let written_us = maybe_us(row, "written")?.filter(|written_us| *written_us >= quiet_since_us);
     Ok(written_us.map_or_else(String::new, |written_us| {
         let at = time::at(written_us).format("%Y-%m-%dT%H:%M:%SZ");

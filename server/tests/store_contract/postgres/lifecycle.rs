@@ -8,7 +8,7 @@ use std::{
 use herdstream_server::{
     model::{Micros, RejectionCode, RejectionKind, SeriesId, Totals},
     store::{
-        Bucket, BucketRange, Cut, Level, Outcome, QuarantineSpan, Refresh, Retention, Store,
+        Bucket, BucketRange, Cut, Level, Outcome, ProducerCommit, QuarantineSpan, Refresh, Retention, Store,
         postgres::{DirectCompress, PostgresConfig},
     },
 };
@@ -17,7 +17,8 @@ use sqlx::{Connection as _, Executor as _, PgConnection};
 
 use super::{super::laws::Fixture as _, Database};
 use crate::store_contract::rows::{
-    DAY, HOUR, MINUTE, NOON, batches, commit_one, milked, milking, opening, producer, reading, resolve, write,
+    DAY, HOUR, MINUTE, NOON, batches, commit, commit_one, milked, milking, opening, producer, reading,
+    resolve, write,
 };
 
 const MIDNIGHT: Micros = NOON - 12 * HOUR;
@@ -288,22 +289,50 @@ async fn retention_keeps_rollups_and_refuses_what_comes_for_a_dropped_day() {
     }
 }
 
-/// A day into which something was written late stays for a while, so that an import is not cut in two.
+/// A day into which something was written lately stays for a while, so that an import is not cut in two: late or
+/// before anything was closed, readings and milkings.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_day_that_was_just_written_stays() {
-    let Some(database) = Database::plain().await else { return };
-    let store = database.store();
-    let series = fill(&*store).await;
-    settle(&*store, MIDNIGHT).await;
-    write(&*store, vec![reading(series[0], MIDNIGHT - 3 * DAY, 1.0)]).await;
-    settle(&*store, MIDNIGHT).await;
-    let recently = Retention { quiet_since_us: 0, ..keep_from(MIDNIGHT) };
-    let kept: Vec<_> = store.retain(recently).await.unwrap();
-    let kept: Vec<_> = kept.iter().map(|part| (part.start_us, part.kept_because.is_empty())).collect();
-    assert_eq!(
-        kept,
-        [(Some(MIDNIGHT - 3 * DAY), false), (Some(MIDNIGHT - 2 * DAY), true), (Some(MIDNIGHT - DAY), true)]
-    );
+    for timescale in [false, true] {
+        let database = if timescale { Database::timescale().await } else { Database::plain().await };
+        let Some(database) = database else { continue };
+        let store = database.store();
+        let series = fill(&*store).await;
+        let milk = ProducerCommit {
+            batches: vec![milked((1..=3).map(|day| milking(1, 1, MIDNIGHT - day * DAY)).collect())],
+            ..commit(producer(1))
+        };
+        commit_one(&*store, milk).await;
+        settle(&*store, MIDNIGHT).await;
+        let kept = async |quiet_since_us| -> Vec<_> {
+            let retention = Retention { quiet_since_us, dry_run: true, ..keep_from(MIDNIGHT) };
+            let parts = store.retain(retention).await.unwrap();
+            assert_eq!(parts.len(), 6, "{parts:?}");
+            let staying = parts.iter().filter(|part| !part.kept_because.is_empty());
+            staying.map(|part| (part.table, (MIDNIGHT - part.start_us.unwrap()) / DAY)).collect()
+        };
+        let everything = ["reading", "milking"].map(|table| [3, 2, 1].map(|day| (table, day))).concat();
+        assert_eq!(kept(0).await, everything, "an import that was closed only now");
+        let really = store.retain(Retention { quiet_since_us: 0, ..keep_from(MIDNIGHT) }).await.unwrap();
+        assert!(really.iter().all(|part| part.kept_because.contains("an import may not be over")));
+        assert_eq!(store.chunks().await.unwrap().iter().filter(|chunk| chunk.table == "reading").count(), 3);
+
+        // As if that were long ago; what comes from here on is late.
+        database.run("UPDATE iot.written_day SET written = '2020-01-01'").await;
+        database.run("UPDATE iot.milk_production_realtime SET written = '2020-01-01'").await;
+        assert_eq!(kept(NOON - 1000 * DAY).await, []);
+        write(&*store, vec![reading(series[0], MIDNIGHT - 3 * DAY, 1.0)]).await;
+        let late = ProducerCommit {
+            batches: vec![milked(vec![milking(1, 2, MIDNIGHT - 2 * DAY)])],
+            ..commit(producer(1))
+        };
+        commit_one(&*store, late).await;
+        settle(&*store, MIDNIGHT).await;
+        assert_eq!(kept(NOON - 1000 * DAY).await, [("reading", 3), ("milking", 2)]);
+        // The database looks again, under the lock.
+        let day = "SELECT iot.drop_milking_day('2026-02-27', '2026-01-01')";
+        assert!(database.connect().await.execute(day).await.is_err());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
