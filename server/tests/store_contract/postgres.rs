@@ -18,6 +18,7 @@ mod cancel;
 mod direct;
 mod faults;
 mod lifecycle;
+mod milk;
 mod opening;
 mod queries;
 mod refused;
