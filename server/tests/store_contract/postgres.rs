@@ -15,6 +15,7 @@ use sqlx::{Connection as _, Executor as _, PgConnection};
 use super::{aggregates, laws::Fixture, model};
 
 mod cancel;
+mod days;
 mod direct;
 mod faults;
 mod lifecycle;
