@@ -269,11 +269,10 @@ impl Store for PostgresStore {
     }
 
     async fn retain(&self, retention: Retention) -> Result<Vec<Dropped>, StoreError> {
-        let mut parts = read!(self, retain::list, &retention)?;
-        if !retention.dry_run {
-            retain::carry_out(&self.shared.pool, &retention, &mut parts).await?;
+        if retention.dry_run {
+            return read!(self, retain::list, &retention);
         }
-        Ok(parts)
+        retain::carry_out(&self.shared.pool, &retention).await
     }
 
     async fn chunks(&self) -> Result<Vec<Chunk>, StoreError> {

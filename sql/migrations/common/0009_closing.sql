@@ -278,12 +278,15 @@ BEGIN
 END;
 $$;
 
--- Drops the readings from `since` to `until`, whole days whose rollups are kept, and never takes any for them again.
+-- Drops the readings from `since` to `until`, whole days whose rollups are kept, and never takes any for them again;
+-- answers whether there was something.
 -- Gives up as iot.close_before does, and where something came into these days that no rollup has yet, or at
 -- `quiet_since` or later.
 CREATE FUNCTION iot.drop_reading_days(since timestamptz, until timestamptz,
-                                      quiet_since timestamptz DEFAULT 'infinity') RETURNS void
+                                      quiet_since timestamptz DEFAULT 'infinity') RETURNS boolean
 LANGUAGE plpgsql SET lock_timeout = '800ms' AS $$
+DECLARE
+    n bigint;
 BEGIN
     IF date_bin('1 day', since, '2000-01-03 00:00:00+00') <> since
        OR date_bin('1 day', until, '2000-01-03 00:00:00+00') <> until OR since >= until THEN
@@ -303,12 +306,13 @@ BEGIN
         RAISE EXCEPTION 'the readings before % stay: some came since %', until, quiet_since
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'An import may not be over: try again later.';
     END IF;
-    PERFORM iot.remove_readings(since, until);
+    n := iot.remove_readings(since, until);
     INSERT INTO iot.dropped_day (source, day)
     SELECT 'reading', day FROM generate_series(since, until - INTERVAL '24 hours', INTERVAL '24 hours') AS day
     ON CONFLICT DO NOTHING;
     DELETE FROM iot.written_day WHERE day >= since AND day < until;
     UPDATE iot.watermark SET reading_kept_from = greatest(reading_kept_from, until);
+    RETURN n > 0;
 END;
 $$;
 

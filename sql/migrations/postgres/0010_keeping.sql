@@ -304,16 +304,20 @@ $$;
 
 -- The parts of dropping that differ by profile.
 
-CREATE FUNCTION iot.remove_readings(since timestamptz, until timestamptz) RETURNS void
+-- Answers how many partitions went.
+CREATE FUNCTION iot.remove_readings(since timestamptz, until timestamptz) RETURNS bigint
 LANGUAGE plpgsql AS $$
 DECLARE
     partition text;
+    n         bigint := 0;
 BEGIN
     FOR partition IN
         SELECT name FROM iot.chunk WHERE source = 'reading' AND start_time >= since AND end_time <= until
     LOOP
         EXECUTE format('DROP TABLE iot.%I', partition);
+        n := n + 1;
     END LOOP;
+    RETURN n;
 END;
 $$;
 

@@ -40,7 +40,9 @@ BEGIN
 
     FOREACH day IN ARRAY (SELECT array_agg(start_time ORDER BY start_time) FROM iot.chunk
                           WHERE source = 'reading' AND end_time <= cut) LOOP
-        PERFORM iot.drop_reading_days(day, day + INTERVAL '24 hours');
+        IF NOT iot.drop_reading_days(day, day + INTERVAL '24 hours') THEN
+            RAISE EXCEPTION 'there was nothing to drop of %', day;
+        END IF;
     END LOOP;
     PERFORM seed.same('readings after retention', 'time, device_uid::text, metric_value', 'TABLE iot.sensor_data',
                       format('SELECT * FROM seed.sensor_data WHERE time >= %L', cut));
@@ -56,7 +58,9 @@ BEGIN
     END LOOP;
     -- Again, though nothing is there.
     SELECT max(d.day) INTO day FROM iot.dropped_day AS d;
-    PERFORM iot.drop_reading_days(day, day + INTERVAL '24 hours');
+    IF iot.drop_reading_days(day, day + INTERVAL '24 hours') THEN
+        RAISE EXCEPTION 'dropped % twice', day;
+    END IF;
 
     -- Too late; a day that was never there takes readings.
     BEGIN

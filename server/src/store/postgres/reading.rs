@@ -109,6 +109,16 @@ impl Reader {
         self.seen(done)
     }
 
+    /// Runs statements that nobody wants explained.
+    pub(super) async fn run<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, StoreError> {
+        self.running = true;
+        let done = work(self.connection()).await;
+        self.seen(done)
+    }
+
     /// Ends the transaction and gives the connection back.
     pub(super) async fn end(mut self) -> Result<(), StoreError> {
         self.running = true;

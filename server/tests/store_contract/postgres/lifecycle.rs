@@ -335,6 +335,45 @@ async fn a_day_that_was_just_written_stays() {
     }
 }
 
+/// Takes the turn as another server has it that is in the middle of something.
+async fn hold_turn(database: &Database) -> PgConnection {
+    let mut holder = beside(database).await;
+    holder.execute("SELECT pg_advisory_lock(hashtext('herdstream'), 3)").await.unwrap();
+    holder
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_servers_tell_a_deletion_once() {
+    let Some(database) = Database::plain().await else { return };
+    let (first, second) = (database.store(), database.beside().await);
+    fill(&*first).await;
+    let milk = (1..=3).map(|day| milking(1, 1, MIDNIGHT - day * DAY));
+    commit_one(&*first, ProducerCommit { batches: vec![milked(milk.collect())], ..commit(producer(1)) })
+        .await;
+    settle(&*first, MIDNIGHT).await;
+    // Both want to, and neither can yet.
+    let mut holder = hold_turn(&database).await;
+    let retention = Retention { rollups_us: [Some(MIDNIGHT), None, None], ..keep_from(MIDNIGHT) };
+    let work = [first, second].map(|store| tokio::spawn(async move { store.retain(retention).await }));
+    let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 3 AND objsubid = 2 \
+                   AND NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    let began = Instant::now();
+    while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut holder).await.unwrap() < 2 {
+        assert!(began.elapsed() < LONG, "they do not wait");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    holder.execute("SELECT pg_advisory_unlock(hashtext('herdstream'), 3)").await.unwrap();
+    let mut told = Vec::new();
+    for work in work {
+        told.extend(work.await.unwrap().unwrap().into_iter().map(|part| (part.table, part.start_us)));
+    }
+    let day = |n| Some(MIDNIGHT - n * DAY);
+    let days = ["reading", "milking"].map(|table| [3, 2, 1].map(|n| (table, day(n)))).concat();
+    told.sort_by_key(|(table, start_us)| (days.iter().position(|(known, _)| known == table), *start_us));
+    assert_eq!(told[..1], [("rollup_15min", None)]);
+    assert_eq!(told[1..], days);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn chunks_are_compressed_where_that_exists() {
     if let Some(database) = Database::plain().await {
