@@ -245,6 +245,9 @@ pub enum StoreError {
     /// It cannot be reached or written at present; it may recover.
     #[error("{0}")]
     Unavailable(String, #[source] Option<Box<dyn std::error::Error + Send + Sync>>),
+    /// It cannot take what was asked, such as a U+0000 in a name, or cannot compute the answer.
+    #[error("the store cannot answer that: {0}")]
+    Refused(String),
     /// Nobody waits for the answer any more.
     #[error("the deadline passed before the store had answered: ask for less, or allow more time")]
     Deadline,

@@ -10,7 +10,7 @@ use herdstream_server::{
     model::{Micros, Offset, ProducerRow, Quarantined, RejectionKind, SeriesKey, Totals},
     store::{
         Batch, Device, Guard, MilkingRange, Outcome, ProducerCommit, QuarantineSpan, Refresh, Retention,
-        SeriesFilter, SeriesRange, Store,
+        SeriesFilter, SeriesRange, Store, StoreError,
     },
 };
 
@@ -55,6 +55,7 @@ macro_rules! obeys_the_contract {
             a_group_built_anew_tells_the_same_refusals,
             anonymous_writes_have_no_ledger_row,
             readers_see_whole_commits,
+            a_question_that_cannot_be_stored_is_no_failure,
             a_restart_keeps_everything,
             a_closed_store_refuses,
         }
@@ -684,6 +685,26 @@ pub(crate) async fn readers_see_whole_commits(fixture: &mut dyn Fixture) {
     }
     done.store(true, Ordering::Release);
     reader.await.expect("the reader saw whole commits");
+}
+
+pub(crate) async fn a_question_that_cannot_be_stored_is_no_failure(fixture: &mut dyn Fixture) {
+    fn assert_nothing<T: Default + PartialEq + std::fmt::Debug>(answer: Result<T, StoreError>) {
+        match answer {
+            Err(StoreError::Refused(why)) => assert!(!why.is_empty()),
+            answer => assert_eq!(answer.unwrap(), T::default()),
+        }
+    }
+    let store = fixture.store();
+    let series = resolve(&*store, 0).await;
+    write(&*store, vec![reading(series, NOON, 1.0)]).await;
+    let of_device = SeriesFilter { device_uid: Some("collar-0\0".into()), ..SeriesFilter::default() };
+    assert_nothing(store.find_series(of_device).await);
+    let of_metric = SeriesFilter { metric_names: vec!["metric_0\0".into()], ..SeriesFilter::default() };
+    assert_nothing(store.find_series(of_metric).await);
+    assert_nothing(store.device(1, "collar-0\0").await);
+    assert_nothing(store.devices(Some(1), Some((1, "collar-0\0".into())), 10).await);
+    store.ready().await.unwrap();
+    assert_eq!(everything(&*store, series).await.len(), 1);
 }
 
 pub(crate) async fn a_restart_keeps_everything(fixture: &mut dyn Fixture) {

@@ -14,7 +14,7 @@ use sqlx::{
     query::Query,
 };
 
-use super::error::{is_cancelled, unavailable};
+use super::error::{is_cancelled, unanswered, unavailable};
 use crate::store::{Call, Step, StoreError};
 
 /// A statement with its arguments.
@@ -155,7 +155,7 @@ impl Reader {
         self.running = false;
         result.map_err(|error| {
             let passed = self.call.time_left().is_some_and(|left| left.is_zero());
-            if passed && is_cancelled(&error) { StoreError::Deadline } else { unavailable(error) }
+            if passed && is_cancelled(&error) { StoreError::Deadline } else { unanswered(error) }
         })
     }
 }
