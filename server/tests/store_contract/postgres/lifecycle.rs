@@ -6,14 +6,19 @@ use std::{
 };
 
 use herdstream_server::{
+    config::Config,
+    lifecycle::Keeper,
     model::{Micros, RejectionCode, RejectionKind, SeriesId, Totals},
+    ops::metrics,
     store::{
         Bucket, BucketRange, Cut, Level, Outcome, ProducerCommit, QuarantineSpan, Refresh, Retention, Store,
+        StoreError,
         postgres::{DirectCompress, PostgresConfig},
     },
 };
 use secrecy::ExposeSecret as _;
 use sqlx::{Connection as _, Executor as _, PgConnection};
+use tokio_util::sync::CancellationToken;
 
 use super::{super::laws::Fixture as _, Database};
 use crate::store_contract::rows::{
@@ -372,6 +377,54 @@ async fn two_servers_tell_a_deletion_once() {
     told.sort_by_key(|(table, start_us)| (days.iter().position(|(known, _)| known == table), *start_us));
     assert_eq!(told[..1], [("rollup_15min", None)]);
     assert_eq!(told[1..], days);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_server_is_at_is_not_down() {
+    let soon = |config: &mut PostgresConfig| config.lock_timeout = Duration::from_millis(100);
+    let Some(database) = Database::plain_with(soon).await else { return };
+    let store = database.store();
+    fill(&*store).await;
+    settle(&*store, MIDNIGHT).await;
+    let mut holder = hold_turn(&database).await;
+    assert!(store.refresh(until(MIDNIGHT)).await.unwrap().elsewhere);
+    for _ in 0..10 {
+        let busy = store.retain(keep_from(MIDNIGHT)).await.unwrap_err();
+        assert!(matches!(busy, StoreError::Elsewhere), "{busy:?}");
+    }
+    let dry = store.retain(Retention { dry_run: true, ..keep_from(MIDNIGHT) }).await.unwrap();
+    assert_eq!(dry.len(), 3, "to tell needs no turn");
+    holder.execute("SELECT pg_advisory_unlock(hashtext('herdstream'), 3)").await.unwrap();
+    assert_eq!(store.retain(keep_from(MIDNIGHT)).await.unwrap(), dry);
+}
+
+/// The keeper tells how far rollups lag, and that it fails, although no refresh succeeds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_lag_is_seen_although_refreshes_fail() {
+    let Some(database) = Database::plain().await else { return };
+    let store = database.store();
+    let series = fill(&*store).await;
+    settle(&*store, MIDNIGHT).await;
+    write(&*store, vec![reading(series[0], MIDNIGHT - DAY, 1.0), reading(series[1], MIDNIGHT - DAY, 1.0)])
+        .await;
+    database.run("ALTER FUNCTION iot.close_before RENAME TO close_later").await;
+    let stop = CancellationToken::new();
+    let keeper = tokio::spawn(Keeper::new(store, &Config::default()).run(stop.clone()));
+    let value = |name: &str| {
+        let text = metrics::render();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("the metric is there");
+        line.trim().parse::<f64>().expect("a number")
+    };
+    let began = Instant::now();
+    while value("herdstream_rollup_refresh_failures_total ") < 1.0
+        || value("herdstream_rollup_dirty_hours ") != 2.0
+        || value("herdstream_rollup_lag_seconds ") < 86_400.0
+    {
+        assert!(began.elapsed() < LONG, "the lag is not seen");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    stop.cancel();
+    keeper.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
