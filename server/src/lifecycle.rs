@@ -17,6 +17,9 @@ use crate::{
     store::{Chunk, Dropped, Level, Refresh, Refreshed, Retention, Store, StoreError},
 };
 
+/// Between two looks whether another server is done. Retention runs at least this far apart.
+const AGAIN: Duration = Duration::from_mins(1);
+
 /// Looks after one store. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Keeper(Arc<Inner>);
@@ -62,7 +65,7 @@ impl Keeper {
         let began = std::time::Instant::now();
         let close_before_us = self.present_us().saturating_sub(micros(self.0.rollups.close_after));
         let refresh = Refresh { close_before_us: Level::QuarterHour.floor(close_before_us), span_us };
-        let refreshed = self.0.store.refresh(refresh).await?;
+        let refreshed = self.0.store.refresh(refresh).await.inspect_err(|_| metrics::refresh_failed())?;
         if !refreshed.elsewhere {
             *self.0.refreshed_us.lock() = Some(now_us());
             metrics::refreshed(began.elapsed(), refreshed.buckets, refreshed.dirty_hours);
@@ -99,6 +102,9 @@ impl Keeper {
 
     /// Runs until `stop`. A run under way is left where it is: the store is built to be killed.
     pub async fn run(self, stop: CancellationToken) {
+        if let Some(warning) = contradiction(&self.0.rollups, &self.0.retention) {
+            tracing::warn!("{warning}");
+        }
         let work = async {
             tokio::join!(self.keep_rollups(), self.keep_retention());
         };
@@ -114,11 +120,10 @@ impl Keeper {
         let mut failing = false;
         loop {
             ticks.tick().await;
-            let done = match self.refresh(None).await {
-                Ok(_) => self.observe().await,
-                Err(error) => Err(error),
-            };
-            failing = report("aggregates were not refreshed", &done, failing);
+            let refreshed = self.refresh(None).await.map(drop);
+            // How far they lag matters most where they are not refreshed.
+            let observed = self.observe().await;
+            failing = report("aggregates were not refreshed", &refreshed.and(observed), failing);
         }
     }
 
@@ -128,7 +133,8 @@ impl Keeper {
         let mut failing = false;
         loop {
             ticks.tick().await;
-            failing = report("retention did not run", &self.retain(false).await.as_ref().map(drop), failing);
+            let done = until_here(AGAIN, || self.retain(false)).await;
+            failing = report("retention did not run", &done.map(drop), failing);
         }
     }
 
@@ -147,6 +153,32 @@ impl Keeper {
     fn present_us(&self) -> Micros {
         self.0.clock.present().earliest_us
     }
+}
+
+/// Does what another server may be in the way of, once it can be done here.
+async fn until_here<T, F>(pause: Duration, work: impl Fn() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    loop {
+        match work().await {
+            Err(error @ StoreError::Elsewhere) => tracing::debug!(%error, "it is tried again soon"),
+            done => return done,
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// What is configured and has no effect.
+fn contradiction(rollups: &RollupConfig, retention: &RetentionConfig) -> Option<&'static str> {
+    let wants_to_drop = retention.readings.is_some()
+        || [retention.rollup_15min, retention.rollup_hourly, retention.rollup_daily]
+            .iter()
+            .any(Option::is_some);
+    (!rollups.enabled && wants_to_drop).then_some(
+        "rollups.enabled is false: readings and aggregates are dropped only once their aggregates are kept, so that \
+         nothing goes unless another server of this database keeps them; switch rollups on, or retention off",
+    )
 }
 
 /// From when ages count at the latest: a day after the newest chunk. A clock that is wrong from the start drops

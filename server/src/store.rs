@@ -115,6 +115,10 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     async fn refresh(&self, refresh: Refresh) -> Result<Refreshed, StoreError>;
 
     /// Drops what is old enough, after its rollups are kept; tells what went, or would go.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Elsewhere`]: nothing was done.
     async fn retain(&self, retention: Retention) -> Result<Vec<Dropped>, StoreError>;
 
     /// Chunks of readings and milkings, oldest first.
@@ -122,6 +126,10 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
 
     /// Compresses the chunks that end by `before_us` and are not; tells which. None: the store packs readings as
     /// they come, or cannot compress at all.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Elsewhere`]: nothing was done.
     async fn compress(&self, before_us: Micros, dry_run: bool) -> Result<Option<Vec<Chunk>>, StoreError>;
 
     /// Whether the store can be written now; cheap enough for once a second.
@@ -245,6 +253,12 @@ pub enum StoreError {
     /// It cannot be reached or written at present; it may recover.
     #[error("{0}")]
     Unavailable(String, #[source] Option<Box<dyn std::error::Error + Send + Sync>>),
+    /// It cannot take what was asked, such as a U+0000 in a name, or cannot compute the answer.
+    #[error("the store cannot answer that: {0}")]
+    Refused(String),
+    /// Another server of the database refreshes or drops; nothing was done.
+    #[error("another server refreshes or drops at present: try again when it is done")]
+    Elsewhere,
     /// Nobody waits for the answer any more.
     #[error("the deadline passed before the store had answered: ask for less, or allow more time")]
     Deadline,

@@ -1,5 +1,4 @@
 -- As iot.series_15min, with the bounds where each part can use them: $1 series, from $2 to $3.
--- $4: whether percentiles are wanted; there are none.
 -- Marks are hashed once: their table is empty most of the time, and the planner may not know when it is not.
 SELECT r.series_id,
        r.bucket,
@@ -13,7 +12,7 @@ SELECT r.series_id,
        r.valid_count,
        r.error_count
 FROM iot.rollup_15min AS r
-WHERE r.series_id = ANY ($1::integer[]) AND r.bucket >= $2 AND r.bucket < $3 AND $4::boolean IS NOT NULL
+WHERE r.series_id = ANY ($1::integer[]) AND r.bucket >= $2 AND r.bucket < $3
   AND r.bucket < (SELECT stored_before FROM iot.watermark)
   AND (r.series_id, date_bin('1 hour', r.bucket, '2000-01-03 00:00:00+00')) NOT IN (
       SELECT d.series_id, d.hour FROM iot.rollup_dirty AS d

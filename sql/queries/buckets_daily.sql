@@ -1,5 +1,4 @@
 -- As iot.series_daily, with the bounds where each part can use them: $1 series, from $2 to $3.
--- $4: whether percentiles are wanted.
 -- Marks are hashed once: their table is empty most of the time, and the planner may not know when it is not.
 SELECT r.series_id,
        r.bucket,
@@ -26,7 +25,7 @@ SELECT series_id,
        min(value) AS min_value,
        max(value) AS max_value,
        stddev(value) AS stddev_value,
-       percentile_cont(0.5) WITHIN GROUP (ORDER BY value) FILTER (WHERE $4::boolean) AS median_value,
+       percentile_cont(0.5) WITHIN GROUP (ORDER BY value) AS median_value,
        NULL::double precision AS p95_value,
        count(*) FILTER (WHERE quality = 1) AS valid_count,
        count(*) FILTER (WHERE quality NOT IN (0, 1)) AS error_count
@@ -47,7 +46,7 @@ CROSS JOIN LATERAL (
            min(value) AS min_value,
            max(value) AS max_value,
            stddev(value) AS stddev_value,
-           percentile_cont(0.5) WITHIN GROUP (ORDER BY value) FILTER (WHERE $4) AS median_value,
+           percentile_cont(0.5) WITHIN GROUP (ORDER BY value) AS median_value,
            NULL::double precision AS p95_value,
            count(*) FILTER (WHERE quality = 1) AS valid_count,
            count(*) FILTER (WHERE quality NOT IN (0, 1)) AS error_count

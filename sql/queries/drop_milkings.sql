@@ -1,1 +1,1 @@
-SELECT iot.drop_milking_day($1)
+SELECT iot.drop_milking_day($1, $2)

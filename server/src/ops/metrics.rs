@@ -93,6 +93,11 @@ pub fn refreshed(took: Duration, buckets: u64, mended: u64) {
     METERS.mended.add(mended);
 }
 
+/// A refresh of the rollups failed here.
+pub fn refresh_failed() {
+    METERS.refresh_failures.add(1);
+}
+
 /// How far rollups lag behind what is closed, and how many hours of series are dirty.
 pub fn rollups(lag: Duration, dirty_hours: u64) {
     METERS.rollup_lag.set(lag.as_secs_f64());

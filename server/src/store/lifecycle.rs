@@ -61,7 +61,7 @@ pub struct Retention {
     pub rollups_us: [Option<Micros>; 3],
     /// Quarantine, by when it was received.
     pub quarantine_us: Option<Micros>,
-    /// A day of readings into which something was written since then stays: an import may not be over.
+    /// A day into which something was written since then stays: an import may not be over.
     pub quiet_since_us: Micros,
     /// Only tell.
     pub dry_run: bool,

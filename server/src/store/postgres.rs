@@ -3,7 +3,7 @@
 //! A group becomes one transaction: the ledger rows of its producers, locked in the order of their ids and
 //! checked, then everything they let in. Of the two profiles only the schema differs, and who makes chunks.
 
-use std::{collections::HashSet, fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::PgPool;
@@ -269,11 +269,10 @@ impl Store for PostgresStore {
     }
 
     async fn retain(&self, retention: Retention) -> Result<Vec<Dropped>, StoreError> {
-        let mut parts = read!(self, retain::list, &retention)?;
-        if !retention.dry_run {
-            retain::carry_out(&self.shared.pool, &retention, &mut parts).await?;
+        if retention.dry_run {
+            return read!(self, retain::list, &retention);
         }
-        Ok(parts)
+        retain::carry_out(&self.shared.pool, &retention).await
     }
 
     async fn chunks(&self) -> Result<Vec<Chunk>, StoreError> {
@@ -284,14 +283,11 @@ impl Store for PostgresStore {
         if self.shared.facts.profile != Profile::Timescale {
             return Ok(None);
         }
-        let due: Vec<Chunk> = self.chunks().await?;
-        let due: Vec<Chunk> = due.into_iter().filter(|chunk| storage::is_due(chunk, before_us)).collect();
         if dry_run {
-            return Ok(Some(due));
+            let chunks = self.chunks().await?.into_iter();
+            return Ok(Some(chunks.filter(|chunk| storage::is_due(chunk, before_us)).collect()));
         }
-        storage::compress(&self.shared.pool, &due).await?;
-        let names: HashSet<String> = due.into_iter().map(|chunk| chunk.name).collect();
-        Ok(Some(self.chunks().await?.into_iter().filter(|chunk| names.contains(&chunk.name)).collect()))
+        storage::compress(&self.shared.pool, before_us).await.map(Some)
     }
 
     async fn activity(&self, now_us: Micros) -> Result<Activity, StoreError> {

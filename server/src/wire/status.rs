@@ -36,6 +36,8 @@ pub(super) fn to_status(error: Error) -> Status {
         Error::BadRequest { field, .. } => {
             Reason::BadRequest.status(text, [("field", field.to_owned())], None)
         }
+        Error::Store(StoreError::Refused(_)) => Reason::BadRequest.status(text, [], None),
+        Error::Store(StoreError::Elsewhere) => Reason::Unsupported.status(text, [], Some(RETRY_AFTER)),
         Error::Store(StoreError::Deadline) => Reason::TimedOut.status(text, [], None),
         Error::Unsupported(_) => Reason::Unsupported.status(text, [], None),
         Error::NotFound(_) => Reason::NotFound.status(text, [], None),

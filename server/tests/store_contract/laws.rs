@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use herdstream_server::{
     model::{Micros, Offset, ProducerRow, Quarantined, RejectionKind, SeriesKey, Totals},
     store::{
-        Device, Guard, MilkingRange, Outcome, ProducerCommit, QuarantineSpan, SeriesFilter, SeriesRange,
-        Store,
+        Batch, Device, Guard, MilkingRange, Outcome, ProducerCommit, QuarantineSpan, Refresh, Retention,
+        SeriesFilter, SeriesRange, Store, StoreError,
     },
 };
 
@@ -52,8 +52,10 @@ macro_rules! obeys_the_contract {
             a_commit_moves_the_offset_and_adds_the_totals,
             a_retried_group_counts_once,
             a_group_built_anew_counts_once,
+            a_group_built_anew_tells_the_same_refusals,
             anonymous_writes_have_no_ledger_row,
             readers_see_whole_commits,
+            a_question_that_cannot_be_stored_is_no_failure,
             a_restart_keeps_everything,
             a_closed_store_refuses,
         }
@@ -593,6 +595,36 @@ pub(crate) async fn a_group_built_anew_counts_once(fixture: &mut dyn Fixture) {
     assert_eq!(fenced(&commit_one(&*store, attempt()).await).committed_offset, 3);
 }
 
+pub(crate) async fn a_group_built_anew_tells_the_same_refusals(fixture: &mut dyn Fixture) {
+    let store = fixture.store();
+    let series = resolve(&*store, 0).await;
+    let old = NOON - 10 * DAY;
+    write(&*store, vec![reading(series, old, 1.0)]).await;
+    store.refresh(Refresh { close_before_us: NOON, span_us: None }).await.unwrap();
+    let retention =
+        Retention { readings_us: Some(NOON), quiet_since_us: Micros::MAX, ..Retention::default() };
+    assert_eq!(store.retain(retention).await.unwrap().len(), 1);
+    commit_one(&*store, opening(producer(1), "a")).await;
+    let batch = |offset, minutes: [Micros; 3]| {
+        let readings = minutes.map(|minute| reading(series, old + minute * MINUTE, 2.0));
+        Batch { offset, readings: readings.into(), milkings: Vec::new() }
+    };
+    let attempt = || ProducerCommit {
+        // The one in the middle of each is in time.
+        batches: vec![batch(1, [5, 20 * 24 * 60, 2]), batch(2, [4, 20 * 24 * 60, 3])],
+        // Refused before, and no refusal of the store's.
+        quarantined: vec![quarantined(1, RejectionKind::Reading, 3)],
+        totals: Totals { stored: 6, quarantined: 1, ..Totals::default() },
+        ..batches(producer(1), 1, 0, 2, Vec::new())
+    };
+    let first = commit_one(&*store, attempt()).await;
+    let Outcome::Committed(row, rejections) = &first else { panic!("{first:?}") };
+    assert_eq!(row.totals, Totals { stored: 2, quarantined: 5, ..Totals::default() });
+    let places: Vec<_> = rejections.iter().map(|rejection| (rejection.offset, rejection.index)).collect();
+    assert_eq!(places, [(1, 0), (1, 2), (2, 0), (2, 2)]);
+    assert_eq!(commit_one(&*store, attempt()).await, first);
+}
+
 pub(crate) async fn anonymous_writes_have_no_ledger_row(fixture: &mut dyn Fixture) {
     let store = fixture.store();
     let series = resolve(&*store, 0).await;
@@ -653,6 +685,26 @@ pub(crate) async fn readers_see_whole_commits(fixture: &mut dyn Fixture) {
     }
     done.store(true, Ordering::Release);
     reader.await.expect("the reader saw whole commits");
+}
+
+pub(crate) async fn a_question_that_cannot_be_stored_is_no_failure(fixture: &mut dyn Fixture) {
+    fn assert_nothing<T: Default + PartialEq + std::fmt::Debug>(answer: Result<T, StoreError>) {
+        match answer {
+            Err(StoreError::Refused(why)) => assert!(!why.is_empty()),
+            answer => assert_eq!(answer.unwrap(), T::default()),
+        }
+    }
+    let store = fixture.store();
+    let series = resolve(&*store, 0).await;
+    write(&*store, vec![reading(series, NOON, 1.0)]).await;
+    let of_device = SeriesFilter { device_uid: Some("collar-0\0".into()), ..SeriesFilter::default() };
+    assert_nothing(store.find_series(of_device).await);
+    let of_metric = SeriesFilter { metric_names: vec!["metric_0\0".into()], ..SeriesFilter::default() };
+    assert_nothing(store.find_series(of_metric).await);
+    assert_nothing(store.device(1, "collar-0\0").await);
+    assert_nothing(store.devices(Some(1), Some((1, "collar-0\0".into())), 10).await);
+    store.ready().await.unwrap();
+    assert_eq!(everything(&*store, series).await.len(), 1);
 }
 
 pub(crate) async fn a_restart_keeps_everything(fixture: &mut dyn Fixture) {

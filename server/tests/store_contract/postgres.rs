@@ -15,9 +15,11 @@ use sqlx::{Connection as _, Executor as _, PgConnection};
 use super::{aggregates, laws::Fixture, model};
 
 mod cancel;
+mod days;
 mod direct;
 mod faults;
 mod lifecycle;
+mod milk;
 mod opening;
 mod queries;
 mod refused;

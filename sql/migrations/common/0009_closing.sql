@@ -34,8 +34,9 @@ CREATE TABLE iot.rollup_dirty (
         autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 500);
 CREATE INDEX rollup_dirty_series_day_hour ON iot.rollup_dirty (series_id, day, hour);
 
--- When a day into which something came late was last written, once its marks are gone.
-CREATE TABLE iot.late_day (
+-- When a day of readings was last written, at the latest: when it was first kept, or something came late into it whose
+-- marks are gone.
+CREATE TABLE iot.written_day (
     day     timestamptz PRIMARY KEY,
     written timestamptz NOT NULL
 );
@@ -114,10 +115,21 @@ BEGIN
 END;
 $$;
 
--- Notes that everything before `until` is kept.
+-- Notes that everything before `until` is kept. What was written before it was closed left no mark: an import that came
+-- while nothing was kept is as new as this.
 CREATE FUNCTION iot.note_stored(until timestamptz) RETURNS void
-LANGUAGE sql AS $$
-    UPDATE iot.watermark SET stored_before = greatest(stored_before, least(until, closed_before));
+LANGUAGE plpgsql AS $$
+BEGIN
+    until := least(until, (SELECT closed_before FROM iot.watermark));
+    INSERT INTO iot.written_day AS w (day, written)
+    SELECT d.day, now()
+    FROM iot.next_stretch() AS s
+    CROSS JOIN generate_series(date_bin('1 day', s.since, '2000-01-03 00:00:00+00'),
+                               note_stored.until - INTERVAL '1 microsecond', INTERVAL '24 hours') AS d (day)
+    WHERE s.since < note_stored.until
+    ON CONFLICT (day) DO UPDATE SET written = greatest(w.written, EXCLUDED.written);
+    UPDATE iot.watermark SET stored_before = greatest(stored_before, note_stored.until);
+END;
 $$;
 
 -- The readings of a statement of an old writer: new qualities, new series, days, readings, and what they make dirty.
@@ -210,6 +222,9 @@ BEGIN
 END;
 $$;
 
+-- When a milking was written; NULL: before this was noted.
+ALTER TABLE iot.milk_production_realtime ADD COLUMN written timestamptz;
+
 -- Milkings of a day that was dropped are refused, whoever writes them.
 CREATE FUNCTION iot.check_milking() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -225,6 +240,7 @@ BEGIN
                         to_char(NEW.time AT TIME ZONE 'UTC', 'YYYY-MM-DD')
             USING ERRCODE = 'check_violation', TABLE = 'milk_production_realtime', SCHEMA = 'iot';
     END IF;
+    NEW.written := now();
     RETURN NEW;
 END;
 $$;
@@ -232,14 +248,19 @@ CREATE TRIGGER check_day BEFORE INSERT ON iot.milk_production_realtime
 FOR EACH ROW EXECUTE FUNCTION iot.check_milking();
 
 -- Drops the milkings of the day that begins at `since`, and keeps their rollup in the same transaction; answers how
--- many. Gives up as iot.close_before does.
-CREATE FUNCTION iot.drop_milking_day(since timestamptz) RETURNS bigint
+-- many. Gives up as iot.close_before does, and where something came into the day at `quiet_since` or later.
+CREATE FUNCTION iot.drop_milking_day(since timestamptz, quiet_since timestamptz DEFAULT 'infinity') RETURNS bigint
 LANGUAGE plpgsql SET lock_timeout = '800ms' AS $$
 DECLARE
     until timestamptz := since + INTERVAL '24 hours';
     n     bigint;
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtext('herdstream'), 2);
+    IF EXISTS (SELECT FROM iot.milk_production_realtime
+               WHERE time >= since AND time < until AND written >= quiet_since) THEN
+        RAISE EXCEPTION 'the milkings before % stay: some came since %', until, quiet_since
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'An import may not be over: try again later.';
+    END IF;
     IF NOT EXISTS (SELECT FROM iot.dropped_day WHERE source = 'milking' AND day = since) THEN
         INSERT INTO iot.rollup_milk_daily
                (bucket, animal_id, farm_id, total_yield_kg, avg_yield_per_session, milking_count, avg_conductivity,
@@ -257,12 +278,15 @@ BEGIN
 END;
 $$;
 
--- Drops the readings from `since` to `until`, whole days whose rollups are kept, and never takes any for them again.
+-- Drops the readings from `since` to `until`, whole days whose rollups are kept, and never takes any for them again;
+-- answers whether there was something.
 -- Gives up as iot.close_before does, and where something came into these days that no rollup has yet, or at
 -- `quiet_since` or later.
 CREATE FUNCTION iot.drop_reading_days(since timestamptz, until timestamptz,
-                                      quiet_since timestamptz DEFAULT 'infinity') RETURNS void
+                                      quiet_since timestamptz DEFAULT 'infinity') RETURNS boolean
 LANGUAGE plpgsql SET lock_timeout = '800ms' AS $$
+DECLARE
+    n bigint;
 BEGIN
     IF date_bin('1 day', since, '2000-01-03 00:00:00+00') <> since
        OR date_bin('1 day', until, '2000-01-03 00:00:00+00') <> until OR since >= until THEN
@@ -278,16 +302,17 @@ BEGIN
         RAISE EXCEPTION 'the readings before % stay: some came late and are in no rollup yet', until
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Refresh first.';
     END IF;
-    IF EXISTS (SELECT FROM iot.late_day WHERE day >= since AND day < until AND written >= quiet_since) THEN
+    IF EXISTS (SELECT FROM iot.written_day WHERE day >= since AND day < until AND written >= quiet_since) THEN
         RAISE EXCEPTION 'the readings before % stay: some came since %', until, quiet_since
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'An import may not be over: try again later.';
     END IF;
-    PERFORM iot.remove_readings(since, until);
+    n := iot.remove_readings(since, until);
     INSERT INTO iot.dropped_day (source, day)
     SELECT 'reading', day FROM generate_series(since, until - INTERVAL '24 hours', INTERVAL '24 hours') AS day
     ON CONFLICT DO NOTHING;
-    DELETE FROM iot.late_day WHERE day >= since AND day < until;
+    DELETE FROM iot.written_day WHERE day >= since AND day < until;
     UPDATE iot.watermark SET reading_kept_from = greatest(reading_kept_from, until);
+    RETURN n > 0;
 END;
 $$;
 

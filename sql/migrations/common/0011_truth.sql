@@ -151,4 +151,7 @@ WHERE NOT EXISTS (SELECT FROM iot.dropped_day
                   WHERE source = 'milking' AND day = date_bin('1 day', time, '2000-01-03 00:00:00+00'))
 GROUP BY 1, 2, 3;
 
+-- The animals of a farm on a day; the primary key finds the days of an animal.
+CREATE INDEX rollup_milk_daily_farm_bucket ON iot.rollup_milk_daily (farm_id, bucket);
+
 DROP TABLE IF EXISTS iot.rollup_watermark;

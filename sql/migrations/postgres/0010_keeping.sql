@@ -221,7 +221,7 @@ BEGIN
         WHERE d.series_id = o.series_id AND d.day = o.day AND d.hour = o.hour
         RETURNING d.series_id, d.day, d.hour, d.written
     ), noted AS (
-        INSERT INTO iot.late_day AS l (day, written)
+        INSERT INTO iot.written_day AS l (day, written)
         SELECT day, max(written) FROM gone GROUP BY day
         ON CONFLICT (day) DO UPDATE SET written = greatest(l.written, EXCLUDED.written)
     )
@@ -304,16 +304,20 @@ $$;
 
 -- The parts of dropping that differ by profile.
 
-CREATE FUNCTION iot.remove_readings(since timestamptz, until timestamptz) RETURNS void
+-- Answers how many partitions went.
+CREATE FUNCTION iot.remove_readings(since timestamptz, until timestamptz) RETURNS bigint
 LANGUAGE plpgsql AS $$
 DECLARE
     partition text;
+    n         bigint := 0;
 BEGIN
     FOR partition IN
         SELECT name FROM iot.chunk WHERE source = 'reading' AND start_time >= since AND end_time <= until
     LOOP
         EXECUTE format('DROP TABLE iot.%I', partition);
+        n := n + 1;
     END LOOP;
+    RETURN n;
 END;
 $$;
 

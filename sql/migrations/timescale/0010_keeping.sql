@@ -120,10 +120,14 @@ $$;
 
 -- The parts of dropping that differ by profile.
 
-CREATE FUNCTION iot.remove_readings(since timestamptz, until timestamptz) RETURNS void
+-- Answers how many chunks went.
+CREATE FUNCTION iot.remove_readings(since timestamptz, until timestamptz) RETURNS bigint
 LANGUAGE plpgsql AS $$
+DECLARE
+    n bigint;
 BEGIN
-    PERFORM drop_chunks('iot.reading', older_than => until, newer_than => since);
+    SELECT count(*) INTO n FROM drop_chunks('iot.reading', older_than => until, newer_than => since);
+    RETURN n;
 END;
 $$;
 

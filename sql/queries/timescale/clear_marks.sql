@@ -2,7 +2,7 @@
 WITH gone AS (
     DELETE FROM iot.rollup_dirty WHERE id = ANY ($1::bigint[]) RETURNING series_id, day, hour, written
 ), noted AS (
-    INSERT INTO iot.late_day AS l (day, written)
+    INSERT INTO iot.written_day AS l (day, written)
     SELECT day, max(written) FROM gone GROUP BY day
     ON CONFLICT (day) DO UPDATE SET written = greatest(l.written, EXCLUDED.written)
 ), mended AS (

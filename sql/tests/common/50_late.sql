@@ -75,6 +75,19 @@ SELECT closed_before - INTERVAL '1 microsecond', 'dev-3', 'collar', 7100, 'tempe
 UNION ALL
 SELECT closed_before, 'dev-3', 'collar', 7100, 'temperature', 1001 FROM iot.watermark;
 INSERT INTO iot.sensor_data SELECT * FROM seed.sensor_data WHERE metric_value >= 1000;
+-- What was kept first was noted as written then.
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM iot.reading AS r
+               WHERE r.time < (SELECT stored_before FROM iot.watermark) AND r.value < 1000
+                 AND NOT EXISTS (SELECT FROM iot.written_day AS w
+                                 WHERE w.day = date_bin('1 day', r.time, '2000-01-03 00:00:00+00')
+                                   AND w.written > now() - INTERVAL '1 hour')) THEN
+        RAISE EXCEPTION 'days that were just kept are not noted as written';
+    END IF;
+END;
+$$;
+TRUNCATE iot.written_day;
 DO $$
 BEGIN
     IF (SELECT count(*) FROM iot.rollup_dirty) <> 6 + 10 + 1 THEN
@@ -88,7 +101,7 @@ DO $$
 BEGIN
     IF EXISTS (SELECT FROM iot.rollup_dirty)
        OR NOT EXISTS (SELECT FROM iot.rollup_daily WHERE max_value >= 1000)
-       OR (SELECT count(*) FROM iot.late_day) NOT BETWEEN 3 AND 4 THEN
+       OR (SELECT count(*) FROM iot.written_day) NOT BETWEEN 3 AND 4 THEN
         RAISE EXCEPTION 'not mended';
     END IF;
 END;

@@ -30,7 +30,7 @@ BEGIN
     DELETE FROM iot.rollup_dirty;
     BEGIN
         PERFORM iot.drop_reading_days(l.day, l.day + INTERVAL '24 hours', now() - INTERVAL '1 hour')
-        FROM (SELECT min(day) AS day FROM iot.late_day) AS l;
+        FROM (SELECT min(day) AS day FROM iot.written_day) AS l;
         RAISE EXCEPTION 'dropped a day that was just written into';
     EXCEPTION WHEN object_not_in_prerequisite_state THEN NULL;
     END;
@@ -40,7 +40,9 @@ BEGIN
 
     FOREACH day IN ARRAY (SELECT array_agg(start_time ORDER BY start_time) FROM iot.chunk
                           WHERE source = 'reading' AND end_time <= cut) LOOP
-        PERFORM iot.drop_reading_days(day, day + INTERVAL '24 hours');
+        IF NOT iot.drop_reading_days(day, day + INTERVAL '24 hours') THEN
+            RAISE EXCEPTION 'there was nothing to drop of %', day;
+        END IF;
     END LOOP;
     PERFORM seed.same('readings after retention', 'time, device_uid::text, metric_value', 'TABLE iot.sensor_data',
                       format('SELECT * FROM seed.sensor_data WHERE time >= %L', cut));
@@ -56,7 +58,9 @@ BEGIN
     END LOOP;
     -- Again, though nothing is there.
     SELECT max(d.day) INTO day FROM iot.dropped_day AS d;
-    PERFORM iot.drop_reading_days(day, day + INTERVAL '24 hours');
+    IF iot.drop_reading_days(day, day + INTERVAL '24 hours') THEN
+        RAISE EXCEPTION 'dropped % twice', day;
+    END IF;
 
     -- Too late; a day that was never there takes readings.
     BEGIN
@@ -98,6 +102,12 @@ BEGIN
     END LOOP;
 
     -- Milkings.
+    SELECT min(date_bin('1 day', time, '2000-01-03 00:00:00+00')) INTO day FROM iot.milk_production_realtime;
+    BEGIN
+        PERFORM iot.drop_milking_day(day, now() - INTERVAL '1 hour');
+        RAISE EXCEPTION 'dropped a day of milkings that was just written into';
+    EXCEPTION WHEN object_not_in_prerequisite_state THEN NULL;
+    END;
     n := 0;
     FOREACH day IN ARRAY (SELECT array_agg(DISTINCT date_bin('1 day', time, '2000-01-03 00:00:00+00'))
                           FROM iot.milk_production_realtime WHERE time < cut) LOOP

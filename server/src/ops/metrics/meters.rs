@@ -141,6 +141,7 @@ pub(in super::super) struct Meters {
     /// In the order of [`Rpc`] and [`Answer`].
     pub(super) calls: [[Timed; ANSWERS.len()]; RPCS.len()],
     pub(super) refreshes: Timed,
+    pub(super) refresh_failures: Total,
     pub(super) rollup_buckets: Total,
     pub(super) mended: Total,
     pub(super) rollup_lag: Gauge,
@@ -242,6 +243,10 @@ impl Meters {
             refreshes: make.timed(
                 (REFRESH_SECONDS, Unit::Seconds),
                 "Time of a refresh of the rollups by this server.",
+            ),
+            refresh_failures: make.counter(
+                "herdstream_rollup_refresh_failures_total",
+                "Refreshes of the rollups by this server that failed; they are tried again.",
             ),
             rollup_buckets: make
                 .counter("herdstream_rollup_buckets_total", "Buckets of rollups computed by this server."),

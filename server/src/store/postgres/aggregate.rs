@@ -1,7 +1,8 @@
 //! Statistics of readings and milk by bucket.
 //!
 //! The statements answer each series by itself: closed, kept and clean buckets from rollups, the others from
-//! readings, in one look. Series are merged into lines, and quarters of an hour into spans, here.
+//! readings, in one look. Series are merged into lines, quarters of an hour into spans, and parts of buckets that
+//! are not kept yet into buckets, here.
 
 use std::collections::BTreeMap;
 
@@ -51,12 +52,14 @@ pub(super) async fn buckets(
             reader.each(sql!("buckets_of_tag"), bind, take).await?;
         }
         None => {
-            let statement = match level {
-                Level::QuarterHour => sql!("buckets_15min"),
-                Level::Hour => sql!("buckets_hourly"),
-                Level::Day => sql!("buckets_daily"),
+            let statement = match (level, percentiles) {
+                (Level::QuarterHour, _) => sql!("buckets_15min"),
+                (Level::Hour, true) => sql!("buckets_hourly"),
+                (Level::Hour, false) => sql!("buckets_hourly_merged"),
+                (Level::Day, true) => sql!("buckets_daily"),
+                (Level::Day, false) => sql!("buckets_daily_merged"),
             };
-            let bind = |query: Statement| query.bind(series.clone()).bind(start).bind(end).bind(percentiles);
+            let bind = |query: Statement| query.bind(series.clone()).bind(start).bind(end);
             reader.each(statement, bind, take).await?;
         }
     }

@@ -285,6 +285,7 @@ impl<'a> Part<'a> {
             let (from, to) = (guard.committed_offset, commit.committed_offset);
             refused = others::refused(connection, commit.producer, from, to).await?;
         }
+        refused.sort_by_key(|rejection| (rejection.offset, rejection.kind, rejection.index));
         Ok(Outcome::Committed(row, refused))
     }
 }

@@ -89,6 +89,23 @@ pub(super) fn is_not_ready(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("55000"))
 }
 
+/// A question was not answered because of this: data that the database refuses is the caller's.
+pub(super) fn unanswered(error: sqlx::Error) -> StoreError {
+    match error {
+        sqlx::Error::Database(error) if is_data(&*error) => StoreError::Refused(format!(
+            "{} (SQLSTATE {})",
+            error.message(),
+            error.code().unwrap_or_default()
+        )),
+        other => unavailable(other),
+    }
+}
+
+/// Data that cannot be taken, or computed with.
+fn is_data(error: &dyn DatabaseError) -> bool {
+    error.code().is_some_and(|code| code.starts_with("22"))
+}
+
 /// The store is down because of this.
 pub(super) fn unavailable(error: sqlx::Error) -> StoreError {
     match error {

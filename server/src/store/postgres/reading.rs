@@ -14,7 +14,7 @@ use sqlx::{
     query::Query,
 };
 
-use super::error::{is_cancelled, unavailable};
+use super::error::{is_cancelled, unanswered, unavailable};
 use crate::store::{Call, Step, StoreError};
 
 /// A statement with its arguments.
@@ -109,6 +109,16 @@ impl Reader {
         self.seen(done)
     }
 
+    /// Runs statements that nobody wants explained.
+    pub(super) async fn run<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, StoreError> {
+        self.running = true;
+        let done = work(self.connection()).await;
+        self.seen(done)
+    }
+
     /// Ends the transaction and gives the connection back.
     pub(super) async fn end(mut self) -> Result<(), StoreError> {
         self.running = true;
@@ -145,7 +155,7 @@ impl Reader {
         self.running = false;
         result.map_err(|error| {
             let passed = self.call.time_left().is_some_and(|left| left.is_zero());
-            if passed && is_cancelled(&error) { StoreError::Deadline } else { unavailable(error) }
+            if passed && is_cancelled(&error) { StoreError::Deadline } else { unanswered(error) }
         })
     }
 }

@@ -6,7 +6,6 @@ use sqlx::{PgConnection, PgPool, Row as _, postgres::PgRow};
 use super::{
     error::{is_locked, is_not_ready, unavailable},
     late::maybe_us,
-    lifecycle::lifecycle,
     reading::Reader,
     time,
     turn::Turn,
@@ -19,111 +18,119 @@ use crate::{
 /// Names of what goes, by level.
 const ROLLUPS: [&str; 3] = ["rollup_15min", "rollup_hourly", "rollup_daily"];
 
-/// Tells what is old enough and whether it goes.
-pub(super) async fn list(reader: &mut Reader, retention: &Retention) -> Result<Vec<Dropped>, StoreError> {
-    let mut parts = Vec::new();
-    if let Some(before_us) = retention.readings_us {
-        let rows = reader.all(sql!("old_readings"), |query| query.bind(time::at(before_us))).await?;
-        for row in rows {
-            let because = reason_to_stay(&row, retention.quiet_since_us).map_err(unavailable)?;
-            parts.push(Dropped { kept_because: because, ..part("reading", &row).map_err(unavailable)? });
-        }
-    }
-    if let Some(before_us) = retention.milkings_us {
-        let rows = reader.all(sql!("old_milkings"), |query| query.bind(time::at(before_us))).await?;
-        for row in rows {
-            parts.push(part("milking", &row).map_err(unavailable)?);
-        }
-    }
-    let stored_us = lifecycle(reader).await?.stored_before_us;
-    let rollups_us: Vec<Option<Micros>> = (Level::ALL.iter().zip(retention.rollups_us))
-        // What is not kept yet is answered from readings.
-        .map(|(level, before_us)| Some(level.floor(before_us?.min(stored_us?))))
-        .collect();
-    let bind = |query| {
-        rollups_us.iter().fold(query, |query: super::reading::Statement, at| query.bind(at.map(time::at)))
-    };
-    if rollups_us.iter().any(Option::is_some) {
-        for row in reader.all(sql!("old_rollups"), bind).await? {
-            for (place, (table, end_us)) in ROLLUPS.into_iter().zip(&rollups_us).enumerate() {
-                let count: i64 = row.try_get(place).map_err(unavailable)?;
-                parts.extend(end_us.filter(|_| count > 0).map(|end_us| all_before(table, end_us, count)));
-            }
-        }
-    }
-    if let Some(before_us) = retention.quarantine_us {
-        for row in reader.all(sql!("count_quarantine"), |query| query.bind(time::at(before_us))).await? {
-            let count: i64 = row.try_get(0).map_err(unavailable)?;
-            parts.extend((count > 0).then(|| all_before("quarantine", before_us, count)));
-        }
-    }
-    Ok(parts)
+/// What became of a part that was to go.
+enum Went {
+    /// It was gone already.
+    Nothing,
+    Uncounted,
+    Rows(u64),
 }
 
-/// Drops what was listed to go. What is in use, or was written into since, stays until the next time.
-pub(super) async fn carry_out(
-    pool: &PgPool,
-    retention: &Retention,
-    parts: &mut [Dropped],
-) -> Result<(), StoreError> {
+/// Tells what is old enough and whether it would go.
+pub(super) async fn list(reader: &mut Reader, retention: &Retention) -> Result<Vec<Dropped>, StoreError> {
+    reader.run(async |connection| find(connection, retention).await).await
+}
+
+/// Drops what is old enough; answers what went and what stays. What is in use, or was written into since it was
+/// looked at, stays until the next time.
+pub(super) async fn carry_out(pool: &PgPool, retention: &Retention) -> Result<Vec<Dropped>, StoreError> {
     let mut turn = Turn::wait(pool).await?;
-    let done = carry_out_all(&mut turn, retention, parts).await;
+    let done = carry_out_all(&mut turn, retention).await;
     turn.end().await;
     done.map_err(unavailable)
 }
 
-async fn carry_out_all(
-    turn: &mut Turn,
-    retention: &Retention,
-    parts: &mut [Dropped],
-) -> Result<(), sqlx::Error> {
-    for part in parts.iter_mut().filter(|part| part.kept_because.is_empty()) {
-        let quiet_since = time::at(retention.quiet_since_us);
-        let dropped = turn.run(async |connection| carry_out_one(connection, part, quiet_since).await).await;
-        match dropped {
-            Ok(Some(rows)) => part.rows = rows as u64,
-            Ok(None) => {}
-            Err(error) if is_locked(&error) => {
-                part.kept_because = "somebody reads or writes it for long: the next run tries again".into();
-            }
-            Err(error) if is_not_ready(&error) => {
-                part.kept_because = "something came into it just now: the next run tries again".into();
-            }
-            Err(error) => return Err(error),
+async fn find(connection: &mut PgConnection, retention: &Retention) -> Result<Vec<Dropped>, sqlx::Error> {
+    let mut parts = Vec::new();
+    if let Some(before_us) = retention.readings_us {
+        let query = sqlx::query(sql!("old_readings")).bind(time::at(before_us));
+        for row in query.fetch_all(&mut *connection).await? {
+            let kept_because = reason_to_stay(&row, retention.quiet_since_us)?;
+            parts.push(Dropped { kept_because, ..part("reading", &row)? });
         }
     }
-    Ok(())
+    if let Some(before_us) = retention.milkings_us {
+        let query = sqlx::query(sql!("old_milkings")).bind(time::at(before_us));
+        for row in query.fetch_all(&mut *connection).await? {
+            let kept_because = lately(&row, retention.quiet_since_us)?;
+            parts.push(Dropped { kept_because, ..part("milking", &row)? });
+        }
+    }
+    let row = sqlx::query(sql!("lifecycle")).fetch_one(&mut *connection).await?;
+    let stored_us = maybe_us(&row, "stored_before")?;
+    let rollups_us: Vec<Option<Micros>> = (Level::ALL.iter().zip(retention.rollups_us))
+        // What is not kept yet is answered from readings.
+        .map(|(level, before_us)| Some(level.floor(before_us?.min(stored_us?))))
+        .collect();
+    if rollups_us.iter().any(Option::is_some) {
+        let query = sqlx::query(sql!("old_rollups"));
+        let query = rollups_us.iter().fold(query, |query, at| query.bind(at.map(time::at)));
+        let row = query.fetch_one(&mut *connection).await?;
+        for (place, (table, end_us)) in ROLLUPS.into_iter().zip(&rollups_us).enumerate() {
+            let count: i64 = row.try_get(place)?;
+            parts.extend(end_us.filter(|_| count > 0).map(|end_us| all_before(table, end_us, count)));
+        }
+    }
+    if let Some(before_us) = retention.quarantine_us {
+        let query = sqlx::query_scalar(sql!("count_quarantine")).bind(time::at(before_us));
+        let count: i64 = query.fetch_one(&mut *connection).await?;
+        parts.extend((count > 0).then(|| all_before("quarantine", before_us, count)));
+    }
+    Ok(parts)
 }
 
-/// Drops one part; answers how many rows that were, if they were counted.
+/// Looks once it is its turn: what another server has dropped before is not told again.
+async fn carry_out_all(turn: &mut Turn, retention: &Retention) -> Result<Vec<Dropped>, sqlx::Error> {
+    let found = turn.run(async |connection| find(connection, retention).await).await?;
+    let quiet_since = time::at(retention.quiet_since_us);
+    let mut parts = Vec::with_capacity(found.len());
+    for mut part in found {
+        if part.kept_because.is_empty() {
+            match turn.run(async |connection| carry_out_one(connection, &part, quiet_since).await).await {
+                Ok(Went::Nothing) => continue,
+                Ok(Went::Uncounted) => {}
+                Ok(Went::Rows(rows)) => part.rows = rows,
+                Err(error) if is_locked(&error) => {
+                    part.kept_because =
+                        "somebody reads or writes it for long: the next run tries again".into();
+                }
+                Err(error) if is_not_ready(&error) => {
+                    part.kept_because = "something came into it just now: the next run tries again".into();
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        parts.push(part);
+    }
+    Ok(parts)
+}
+
 async fn carry_out_one(
     connection: &mut PgConnection,
     part: &Dropped,
     quiet_since: DateTime<Utc>,
-) -> Result<Option<i64>, sqlx::Error> {
+) -> Result<Went, sqlx::Error> {
     let (start, end) = (part.start_us.map(time::at), time::at(part.end_us));
-    match part.table {
+    let rows: i64 = match part.table {
         "reading" => {
-            let query = sqlx::query(sql!("drop_readings")).bind(start).bind(end).bind(quiet_since);
-            query.execute(connection).await.map(|_| None)
+            let query = sqlx::query_scalar(sql!("drop_readings")).bind(start).bind(end).bind(quiet_since);
+            let went: bool = query.fetch_one(connection).await?;
+            return Ok(if went { Went::Uncounted } else { Went::Nothing });
         }
         "milking" => {
-            sqlx::query_scalar(sql!("drop_milkings")).bind(start).fetch_one(connection).await.map(Some)
+            let query = sqlx::query_scalar(sql!("drop_milkings")).bind(start).bind(quiet_since);
+            query.fetch_one(connection).await?
         }
         "quarantine" => {
             let gone = sqlx::query(sql!("drop_quarantine")).bind(end).execute(connection).await?;
-            Ok(Some(gone.rows_affected() as i64))
+            gone.rows_affected() as i64
         }
         rollup => {
             let level = rollup.strip_prefix("rollup_").unwrap_or(rollup);
-            sqlx::query_scalar(sql!("drop_rollups"))
-                .bind(level)
-                .bind(end)
-                .fetch_one(connection)
-                .await
-                .map(Some)
+            sqlx::query_scalar(sql!("drop_rollups")).bind(level).bind(end).fetch_one(connection).await?
         }
-    }
+    };
+    Ok(if rows > 0 { Went::Rows(rows as u64) } else { Went::Nothing })
 }
 
 fn part(table: &'static str, row: &PgRow) -> Result<Dropped, sqlx::Error> {
@@ -153,6 +160,11 @@ fn reason_to_stay(row: &PgRow, quiet_since_us: Micros) -> Result<String, sqlx::E
     if dirty > 0 {
         return Ok(format!("{dirty} hours of its series are to be mended first: refresh"));
     }
+    lately(row, quiet_since_us)
+}
+
+/// Why a day that was written lately stays.
+fn lately(row: &PgRow, quiet_since_us: Micros) -> Result<String, sqlx::Error> {
     let written_us = maybe_us(row, "written")?.filter(|written_us| *written_us >= quiet_since_us);
     Ok(written_us.map_or_else(String::new, |written_us| {
         let at = time::at(written_us).format("%Y-%m-%dT%H:%M:%SZ");

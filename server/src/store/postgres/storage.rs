@@ -1,5 +1,7 @@
 //! Chunks and their compression.
 
+use std::collections::HashSet;
+
 use sqlx::{PgConnection, PgPool, Row as _, postgres::PgRow};
 
 use super::{error::unavailable, reading::Reader, time, turn::Turn};
@@ -10,22 +12,26 @@ use crate::{
 
 /// Chunks of readings and milkings, oldest first.
 pub(super) async fn chunks(reader: &mut Reader) -> Result<Vec<Chunk>, StoreError> {
-    let rows = reader.all(sql!("list_chunks"), |query| query).await?;
-    rows.iter().map(chunk).collect::<Result<_, _>>().map_err(unavailable)
+    reader.run(list).await
 }
 
-/// Compresses chunks, one after the other.
-pub(super) async fn compress(pool: &PgPool, chunks: &[Chunk]) -> Result<(), StoreError> {
-    if chunks.is_empty() {
-        return Ok(());
-    }
+async fn list(connection: &mut PgConnection) -> Result<Vec<Chunk>, sqlx::Error> {
+    let rows = sqlx::query(sql!("list_chunks")).fetch_all(connection).await?;
+    rows.iter().map(chunk).collect()
+}
+
+/// Compresses the chunks that are due, one after the other; answers them as they are then.
+pub(super) async fn compress(pool: &PgPool, before_us: Micros) -> Result<Vec<Chunk>, StoreError> {
     let mut turn = Turn::wait(pool).await?;
     let work = async |connection: &mut PgConnection| {
-        for chunk in chunks {
+        let mut done = HashSet::new();
+        for chunk in list(connection).await?.into_iter().filter(|chunk| is_due(chunk, before_us)) {
             let query = sqlx::query(sql!("timescale/compress_chunk")).bind(chunk.name.clone());
             query.execute(&mut *connection).await?;
+            done.insert(chunk.name);
         }
-        Ok(())
+        let chunks = list(connection).await?.into_iter();
+        Ok(chunks.filter(|chunk| done.contains(&chunk.name)).collect())
     };
     let done = turn.run(work).await;
     turn.end().await;

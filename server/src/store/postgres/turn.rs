@@ -2,7 +2,10 @@
 
 use sqlx::{PgConnection, PgPool, Postgres, Row as _, pool::PoolConnection};
 
-use super::{error::unavailable, reading::stop};
+use super::{
+    error::{is_locked, unavailable},
+    reading::stop,
+};
 use crate::store::StoreError;
 
 /// A connection that holds the lock of who refreshes or drops, and whose statements may take long. It is closed
@@ -25,10 +28,9 @@ impl Turn {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unavailable`]: it was not free within `database.lock_timeout`.
+    /// [`StoreError::Elsewhere`]: it was not free within `database.lock_timeout`.
     pub(super) async fn wait(pool: &PgPool) -> Result<Self, StoreError> {
-        let busy = || StoreError::Unavailable("another server refreshes or drops at present".into(), None);
-        Self::ask(pool, sql!("wait_turn")).await?.ok_or_else(busy)
+        Self::ask(pool, sql!("wait_turn")).await?.ok_or(StoreError::Elsewhere)
     }
 
     async fn ask(pool: &PgPool, sql: &'static str) -> Result<Option<Self>, StoreError> {
@@ -43,7 +45,10 @@ impl Turn {
             }
             Ok::<_, sqlx::Error>((taken, backend))
         };
-        let (taken, backend) = asked.await.map_err(unavailable)?;
+        let (taken, backend) = match asked.await {
+            Err(error) if is_locked(&error) => (false, 0),
+            asked => asked.map_err(unavailable)?,
+        };
         (turn.backend, turn.running) = (backend, false);
         if taken {
             return Ok(Some(turn));

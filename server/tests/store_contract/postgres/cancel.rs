@@ -6,18 +6,17 @@ use std::{
 };
 
 use herdstream_server::store::{
-    Call, Cut, Level, MilkRange, Steps, Store, StoreError,
+    Call, Steps, Store, StoreError,
     postgres::{PostgresConfig, PostgresStore},
 };
 use secrecy::ExposeSecret as _;
 use sqlx::{Connection as _, PgConnection, Row as _};
 
 use super::{Database, forever};
-use crate::store_contract::rows::{DAY, NOON};
 
-/// Milk by day takes an hour.
-const SLOW: &str = "CREATE OR REPLACE VIEW iot.milk_production_daily AS \
-     SELECT r.* FROM pg_sleep(3600) AS s LEFT JOIN iot.rollup_milk_daily AS r ON true";
+/// Counting what is dirty takes an hour.
+const SLOW: &str = "ALTER TABLE iot.rollup_dirty RENAME TO dirty; CREATE VIEW iot.rollup_dirty AS \
+     SELECT d.* FROM pg_sleep(3600) AS s LEFT JOIN iot.dirty AS d ON true";
 
 /// Longer than anything here takes, on a machine that has much to do.
 const LONG: Duration = Duration::from_secs(60);
@@ -29,7 +28,7 @@ struct Slow {
 }
 
 impl Slow {
-    /// A store of one connection, whose milk takes an hour.
+    /// A store of one connection, where it takes an hour to count.
     async fn start(statement_timeout: Duration) -> Option<Self> {
         let database = Database::plain().await?;
         database.run(SLOW).await;
@@ -47,17 +46,15 @@ impl Slow {
         Some(Self { database, store, watcher })
     }
 
-    async fn milk(store: &PostgresStore) -> Result<(), StoreError> {
-        let cut =
-            Cut::Level { level: Level::Day, start_us: NOON - NOON % DAY, end_us: NOON - NOON % DAY + DAY };
-        store.milk(MilkRange { farm_id: 1, animal_id: None, cut }).await.map(drop)
+    async fn count(store: &PostgresStore) -> Result<(), StoreError> {
+        store.dirty_hours().await.map(drop)
     }
 
-    /// Backends that look for milk.
+    /// Backends that count.
     async fn running(&mut self) -> Vec<i32> {
         let rows = sqlx::query(
             "SELECT pid FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() \
-             AND datname = current_database() AND query LIKE '%milk_production_daily%'",
+             AND datname = current_database() AND query LIKE '%iot.rollup_dirty%'",
         );
         let rows = rows.fetch_all(&mut self.watcher).await.expect("the database answers");
         rows.iter().map(|row| row.get(0)).collect()
@@ -82,7 +79,7 @@ async fn what_a_caller_left_is_cancelled_and_its_connection_serves_again() {
     let Some(mut slow) = Slow::start(LONG * 100).await else { return };
     let backend = async |slow: &mut Slow| {
         let store = Arc::clone(&slow.store);
-        let call = tokio::spawn(async move { Slow::milk(&store).await });
+        let call = tokio::spawn(async move { Slow::count(&store).await });
         let running = slow.until_running(1).await;
         call.abort();
         slow.until_running(0).await;
@@ -101,7 +98,7 @@ async fn a_deadline_ends_a_statement_in_the_database() {
     let Some(mut slow) = Slow::start(LONG * 100).await else { return };
     let store = Arc::clone(&slow.store);
     let call = Call { deadline: Some(Instant::now() + Duration::from_millis(300)), steps: None };
-    let answer = call.run(async { Slow::milk(&store).await }).await;
+    let answer = call.run(async { Slow::count(&store).await }).await;
     assert!(matches!(answer, Err(StoreError::Deadline)), "{answer:?}");
     // The answer leaves the backend a moment before it is told to be idle.
     slow.until_running(0).await;
@@ -112,7 +109,7 @@ async fn a_deadline_ends_a_statement_in_the_database() {
 async fn a_deadline_ends_the_wait_for_a_connection() {
     let Some(mut slow) = Slow::start(LONG * 100).await else { return };
     let store = Arc::clone(&slow.store);
-    let call = tokio::spawn(async move { Slow::milk(&store).await });
+    let call = tokio::spawn(async move { Slow::count(&store).await });
     slow.until_running(1).await;
     let hurried = Call { deadline: Some(Instant::now() + Duration::from_millis(100)), steps: None };
     let answer = hurried.run(slow.store.lifecycle()).await;
@@ -124,7 +121,7 @@ async fn a_deadline_ends_the_wait_for_a_connection() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_deadline_the_configured_timeout_holds() {
     let Some(mut slow) = Slow::start(Duration::from_millis(300)).await else { return };
-    let answer = Slow::milk(&slow.store).await;
+    let answer = Slow::count(&slow.store).await;
     let told = answer.expect_err("it takes an hour").to_string();
     assert!(told.contains("database.statement_timeout"), "{told}");
     assert_eq!(slow.running().await, [] as [i32; 0]);

@@ -6,18 +6,24 @@ use std::{
 };
 
 use herdstream_server::{
+    config::Config,
+    lifecycle::Keeper,
     model::{Micros, RejectionCode, RejectionKind, SeriesId, Totals},
+    ops::metrics,
     store::{
-        Bucket, BucketRange, Cut, Level, Outcome, QuarantineSpan, Refresh, Retention, Store,
+        Bucket, BucketRange, Cut, Level, Outcome, ProducerCommit, QuarantineSpan, Refresh, Retention, Store,
+        StoreError,
         postgres::{DirectCompress, PostgresConfig},
     },
 };
 use secrecy::ExposeSecret as _;
 use sqlx::{Connection as _, Executor as _, PgConnection};
+use tokio_util::sync::CancellationToken;
 
 use super::{super::laws::Fixture as _, Database};
 use crate::store_contract::rows::{
-    DAY, HOUR, MINUTE, NOON, batches, commit_one, milked, milking, opening, producer, reading, resolve, write,
+    DAY, HOUR, MINUTE, NOON, batches, commit, commit_one, milked, milking, opening, producer, reading,
+    resolve, write,
 };
 
 const MIDNIGHT: Micros = NOON - 12 * HOUR;
@@ -288,22 +294,137 @@ async fn retention_keeps_rollups_and_refuses_what_comes_for_a_dropped_day() {
     }
 }
 
-/// A day into which something was written late stays for a while, so that an import is not cut in two.
+/// A day into which something was written lately stays for a while, so that an import is not cut in two: late or
+/// before anything was closed, readings and milkings.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_day_that_was_just_written_stays() {
+    for timescale in [false, true] {
+        let database = if timescale { Database::timescale().await } else { Database::plain().await };
+        let Some(database) = database else { continue };
+        let store = database.store();
+        let series = fill(&*store).await;
+        let milk = ProducerCommit {
+            batches: vec![milked((1..=3).map(|day| milking(1, 1, MIDNIGHT - day * DAY)).collect())],
+            ..commit(producer(1))
+        };
+        commit_one(&*store, milk).await;
+        settle(&*store, MIDNIGHT).await;
+        let kept = async |quiet_since_us| -> Vec<_> {
+            let retention = Retention { quiet_since_us, dry_run: true, ..keep_from(MIDNIGHT) };
+            let parts = store.retain(retention).await.unwrap();
+            assert_eq!(parts.len(), 6, "{parts:?}");
+            let staying = parts.iter().filter(|part| !part.kept_because.is_empty());
+            staying.map(|part| (part.table, (MIDNIGHT - part.start_us.unwrap()) / DAY)).collect()
+        };
+        let everything = ["reading", "milking"].map(|table| [3, 2, 1].map(|day| (table, day))).concat();
+        assert_eq!(kept(0).await, everything, "an import that was closed only now");
+        let really = store.retain(Retention { quiet_since_us: 0, ..keep_from(MIDNIGHT) }).await.unwrap();
+        assert!(really.iter().all(|part| part.kept_because.contains("an import may not be over")));
+        assert_eq!(store.chunks().await.unwrap().iter().filter(|chunk| chunk.table == "reading").count(), 3);
+
+        // As if that were long ago; what comes from here on is late.
+        database.run("UPDATE iot.written_day SET written = '2020-01-01'").await;
+        database.run("UPDATE iot.milk_production_realtime SET written = '2020-01-01'").await;
+        assert_eq!(kept(NOON - 1000 * DAY).await, []);
+        write(&*store, vec![reading(series[0], MIDNIGHT - 3 * DAY, 1.0)]).await;
+        let late = ProducerCommit {
+            batches: vec![milked(vec![milking(1, 2, MIDNIGHT - 2 * DAY)])],
+            ..commit(producer(1))
+        };
+        commit_one(&*store, late).await;
+        settle(&*store, MIDNIGHT).await;
+        assert_eq!(kept(NOON - 1000 * DAY).await, [("reading", 3), ("milking", 2)]);
+        // The database looks again, under the lock.
+        let day = "SELECT iot.drop_milking_day('2026-02-27', '2026-01-01')";
+        assert!(database.connect().await.execute(day).await.is_err());
+    }
+}
+
+/// Takes the turn as another server has it that is in the middle of something.
+async fn hold_turn(database: &Database) -> PgConnection {
+    let mut holder = beside(database).await;
+    holder.execute("SELECT pg_advisory_lock(hashtext('herdstream'), 3)").await.unwrap();
+    holder
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_servers_tell_a_deletion_once() {
+    let Some(database) = Database::plain().await else { return };
+    let (first, second) = (database.store(), database.beside().await);
+    fill(&*first).await;
+    let milk = (1..=3).map(|day| milking(1, 1, MIDNIGHT - day * DAY));
+    commit_one(&*first, ProducerCommit { batches: vec![milked(milk.collect())], ..commit(producer(1)) })
+        .await;
+    settle(&*first, MIDNIGHT).await;
+    // Both want to, and neither can yet.
+    let mut holder = hold_turn(&database).await;
+    let retention = Retention { rollups_us: [Some(MIDNIGHT), None, None], ..keep_from(MIDNIGHT) };
+    let work = [first, second].map(|store| tokio::spawn(async move { store.retain(retention).await }));
+    let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 3 AND objsubid = 2 \
+                   AND NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    let began = Instant::now();
+    while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut holder).await.unwrap() < 2 {
+        assert!(began.elapsed() < LONG, "they do not wait");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    holder.execute("SELECT pg_advisory_unlock(hashtext('herdstream'), 3)").await.unwrap();
+    let mut told = Vec::new();
+    for work in work {
+        told.extend(work.await.unwrap().unwrap().into_iter().map(|part| (part.table, part.start_us)));
+    }
+    let day = |n| Some(MIDNIGHT - n * DAY);
+    let days = ["reading", "milking"].map(|table| [3, 2, 1].map(|n| (table, day(n)))).concat();
+    told.sort_by_key(|(table, start_us)| (days.iter().position(|(known, _)| known == table), *start_us));
+    assert_eq!(told[..1], [("rollup_15min", None)]);
+    assert_eq!(told[1..], days);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_server_is_at_is_not_down() {
+    let soon = |config: &mut PostgresConfig| config.lock_timeout = Duration::from_millis(100);
+    let Some(database) = Database::plain_with(soon).await else { return };
+    let store = database.store();
+    fill(&*store).await;
+    settle(&*store, MIDNIGHT).await;
+    let mut holder = hold_turn(&database).await;
+    assert!(store.refresh(until(MIDNIGHT)).await.unwrap().elsewhere);
+    for _ in 0..10 {
+        let busy = store.retain(keep_from(MIDNIGHT)).await.unwrap_err();
+        assert!(matches!(busy, StoreError::Elsewhere), "{busy:?}");
+    }
+    let dry = store.retain(Retention { dry_run: true, ..keep_from(MIDNIGHT) }).await.unwrap();
+    assert_eq!(dry.len(), 3, "to tell needs no turn");
+    holder.execute("SELECT pg_advisory_unlock(hashtext('herdstream'), 3)").await.unwrap();
+    assert_eq!(store.retain(keep_from(MIDNIGHT)).await.unwrap(), dry);
+}
+
+/// The keeper tells how far rollups lag, and that it fails, although no refresh succeeds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_lag_is_seen_although_refreshes_fail() {
     let Some(database) = Database::plain().await else { return };
     let store = database.store();
     let series = fill(&*store).await;
     settle(&*store, MIDNIGHT).await;
-    write(&*store, vec![reading(series[0], MIDNIGHT - 3 * DAY, 1.0)]).await;
-    settle(&*store, MIDNIGHT).await;
-    let recently = Retention { quiet_since_us: 0, ..keep_from(MIDNIGHT) };
-    let kept: Vec<_> = store.retain(recently).await.unwrap();
-    let kept: Vec<_> = kept.iter().map(|part| (part.start_us, part.kept_because.is_empty())).collect();
-    assert_eq!(
-        kept,
-        [(Some(MIDNIGHT - 3 * DAY), false), (Some(MIDNIGHT - 2 * DAY), true), (Some(MIDNIGHT - DAY), true)]
-    );
+    write(&*store, vec![reading(series[0], MIDNIGHT - DAY, 1.0), reading(series[1], MIDNIGHT - DAY, 1.0)])
+        .await;
+    database.run("ALTER FUNCTION iot.close_before RENAME TO close_later").await;
+    let stop = CancellationToken::new();
+    let keeper = tokio::spawn(Keeper::new(store, &Config::default()).run(stop.clone()));
+    let value = |name: &str| {
+        let text = metrics::render();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("the metric is there");
+        line.trim().parse::<f64>().expect("a number")
+    };
+    let began = Instant::now();
+    while value("herdstream_rollup_refresh_failures_total ") < 1.0
+        || value("herdstream_rollup_dirty_hours ") != 2.0
+        || value("herdstream_rollup_lag_seconds ") < 86_400.0
+    {
+        assert!(began.elapsed() < LONG, "the lag is not seen");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    stop.cancel();
+    keeper.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
