@@ -46,6 +46,15 @@ pub enum Error {
         /// When it is worth trying again.
         retry_after: Duration,
     },
+    /// Too many queries wait for their turn.
+    #[error("more than {0} queries wait for their turn: try again later")]
+    TooManyQueries(usize),
+    /// The store was given something and has not said what became of it.
+    #[error(
+        "the store did not answer in time: what was sent may still be stored. Sent again with the producer and offset \
+         that it had, it is stored once"
+    )]
+    Unanswered,
     /// Too many streams.
     #[error("this server carries at most {0} streams: try again later, or elsewhere")]
     TooManyStreams(usize),

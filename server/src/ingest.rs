@@ -228,16 +228,22 @@ impl Ingest {
         if self.store_up() { Ok(()) } else { Err(Error::StoreDown) }
     }
 
-    /// Waits for a lane's answer, no longer than the store is up and the configuration allows.
+    /// Waits for a lane's answer, no longer than the store is up and the configuration allows: then
+    /// [`Error::Unanswered`].
     async fn answer<T>(&self, reply: tokio::sync::oneshot::Receiver<Result<T, Error>>) -> Result<T, Error> {
         let mut store_up = self.0.status.store_up.subscribe();
         tokio::select! {
             biased;
             answer = reply => answer.unwrap_or(Err(Error::Draining)),
-            _ = store_up.wait_for(|up| !up) => Err(Error::StoreDown),
-            () = tokio::time::sleep(self.0.config.open_timeout) => Err(Error::StoreDown),
+            _ = store_up.wait_for(|up| !up) => Err(Error::Unanswered),
+            () = tokio::time::sleep(self.0.config.open_timeout) => Err(Error::Unanswered),
         }
     }
+}
+
+/// What has an identity can be sent again as it was, whatever became of it.
+fn again(error: Error) -> Error {
+    if matches!(error, Error::Unanswered) { Error::StoreDown } else { error }
 }
 
 /// A place among the streams, given back when dropped.

@@ -177,11 +177,13 @@ impl Server {
         let admin = match admin {
             Some(listener) => {
                 let admin = tonic::transport::Server::builder()
+                    .http2_keepalive_interval(Some(config.ingest.keepalive))
+                    .http2_keepalive_timeout(Some(config.ingest.keepalive))
                     .add_service(reflection().build_v1()?)
                     .add_service(reflection().build_v1alpha()?)
                     .add_service(wire::admin_service(keeper))
                     .serve_with_incoming_shutdown(
-                        TcpIncoming::from(listener),
+                        Incoming::new("admin", TcpIncoming::from(listener), config.ingest.open_timeout),
                         stop.clone().cancelled_owned(),
                     );
                 Some(tokio::spawn(admin))
@@ -213,6 +215,7 @@ impl Server {
             ))
             .serve_with_incoming_shutdown(
                 Incoming::new(
+                    "gRPC",
                     TcpIncoming::from(grpc)
                         .with_nodelay(Some(true))
                         .with_keepalive(Some(config.ingest.keepalive)),

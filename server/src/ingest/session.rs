@@ -73,7 +73,7 @@ impl Session {
             opening: Opening { outbox: Arc::clone(&outbox), reply },
         })
         .await?;
-        let row = ingest.answer(answer).await?;
+        let row = ingest.answer(answer).await.map_err(super::again)?;
         let mut session = Self {
             caller,
             producer: open.producer,

@@ -100,10 +100,12 @@ impl Ingest {
         let IncomingBatch { readings, milkings, .. } = batch;
         let content = Content { offset, backfill, refused, readings, milkings };
         let entry = maker.entry(self, content, permit, 0).await.map_err(|error| at_offset(error, offset))?;
+        let is_session = session.is_some();
         let producer = session.as_ref().map_or_else(Uuid::now_v7, |session| session.producer);
         let (reply, answer) = tokio::sync::oneshot::channel();
         self.lane_of(producer).send(write_command(producer, session, entry, reply)).await?;
-        let mut reply = self.answer(answer).await?;
+        let answered = self.answer(answer).await;
+        let mut reply = if is_session { answered.map_err(super::again)? } else { answered? };
         if reply.repeated {
             let first = self.first_rejections(producer, offset).await?;
             reply.quarantined = refused_rows(&first);

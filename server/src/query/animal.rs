@@ -1,6 +1,6 @@
 //! What was measured of an animal.
 
-use super::{check_time, positive, readings, scope::Scope};
+use super::{PAGE_BYTES, check_time, positive, readings, scope::Scope, series};
 use crate::{
     error::Error,
     model::{DAY_US, Micros, Reading, SeriesId, SeriesKey},
@@ -86,7 +86,20 @@ pub async fn animal_metrics(
         };
         place(a).cmp(&place(b))
     });
+    let bytes: usize = metrics.iter().map(bytes_of).sum();
+    if bytes > PAGE_BYTES {
+        let message =
+            format!("{} metrics have more than {PAGE_BYTES} bytes: name some of them", metrics.len());
+        return Err(Error::BadRequest { field: "metric_names", message });
+    }
     Ok((metrics, store.lifecycle().await?.raw_kept_from_us))
+}
+
+/// Encoded bytes of a metric, at most.
+fn bytes_of(metric: &AnimalMetric) -> usize {
+    const STATISTICS: usize = 120;
+    let key = series::bytes_of(&metric.key) + metric.latest_device_uid.len();
+    key + readings::bytes_of(&metric.latest) + STATISTICS
 }
 
 /// Statistics and the newest reading of what one series tells of the animal.

@@ -16,7 +16,7 @@ use crate::{
 const PART: usize = 5_000;
 
 /// Encoded bytes of one part: few enough to be taken in time over a slow link.
-const PART_BYTES: usize = 512 << 10;
+const PART_BYTES: usize = 256 << 10;
 
 /// Asks for all readings of a range.
 #[derive(Clone, Debug)]

@@ -2,15 +2,13 @@
 
 use std::{
     collections::HashMap,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     time::{Duration, Instant},
 };
 
 use super::{
     Parts,
-    page::fitting,
-    readings,
     scope::{Scope, check_metrics},
-    series,
 };
 use crate::{
     error::Error,
@@ -20,6 +18,9 @@ use crate::{
 
 /// Series that one caller may watch.
 const MAX_SERIES: usize = 1000;
+
+/// Series that are looked at together: what a caller that takes nothing keeps waiting is below 600 KB.
+const AT_ONCE: usize = 64;
 
 /// How often new series are looked for.
 const LOOK_FOR_SERIES: Duration = Duration::from_secs(10);
@@ -58,7 +59,7 @@ pub async fn watch(
     check_metrics("metric_names", &query.metric_names)?;
     let mut series = find(store, &query).await?;
     let mut looked = Instant::now();
-    let mut known: HashMap<SeriesId, Reading> = HashMap::new();
+    let mut known: HashMap<SeriesId, u64> = HashMap::new();
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut first = true;
@@ -68,34 +69,43 @@ pub async fn watch(
             series = find(store, &query).await?;
             looked = Instant::now();
         }
-        let ids: Vec<SeriesId> = series.keys().copied().collect();
-        let mut changed = Vec::new();
-        for reading in store.latest(&ids).await? {
-            if known.get(&reading.series) != Some(&reading)
-                && let Some(key) = series.get(&reading.series)
-            {
-                known.insert(reading.series, reading.clone());
-                changed.push((key.clone(), reading));
+        for some in series.chunks(AT_ONCE) {
+            let ids: Vec<SeriesId> = some.iter().map(|(id, _)| *id).collect();
+            let mut changed = Vec::new();
+            for reading in store.latest(&ids).await? {
+                let told = fingerprint(&reading);
+                if known.insert(reading.series, told) != Some(told)
+                    && let Some((_, key)) = some.iter().find(|(id, _)| *id == reading.series)
+                {
+                    changed.push((key.clone(), reading));
+                }
+            }
+            if !changed.is_empty() {
+                first = false;
+                if !parts.give(changed).await? {
+                    return Ok(());
+                }
             }
         }
-        changed.sort_by(|(a, _), (b, _)| a.cmp(b));
         // The first tells a caller that it is watching, even if there is nothing yet.
-        while first || !changed.is_empty() {
-            let rest = changed.split_off(fitting(&changed, bytes_of));
-            if !parts.give(std::mem::replace(&mut changed, rest)).await? {
-                return Ok(());
-            }
-            first = false;
+        if std::mem::take(&mut first) && !parts.give(Vec::new()).await? {
+            return Ok(());
         }
     }
 }
 
-/// Encoded bytes of a series with a reading, at most.
-fn bytes_of((key, reading): &(SeriesKey, Reading)) -> usize {
-    series::bytes_of(key) + readings::bytes_of(reading)
+/// Tells a reading from the one before: thousands of callers may watch, and readings may be long.
+fn fingerprint(reading: &Reading) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let Reading { time_us, value, quality, is_interpolated, animal_id, zone_id, .. } = reading;
+    (time_us, value.to_bits(), *quality as u8, is_interpolated, animal_id, zone_id).hash(&mut hasher);
+    (reading.battery_level, reading.signal_strength, &reading.session_id, &reading.metadata)
+        .hash(&mut hasher);
+    hasher.finish()
 }
 
-async fn find(store: &dyn Store, query: &WatchQuery) -> Result<HashMap<SeriesId, SeriesKey>, Error> {
+/// The series that are meant, in the order in which they are told.
+async fn find(store: &dyn Store, query: &WatchQuery) -> Result<Vec<(SeriesId, SeriesKey)>, Error> {
     let metrics = ("metric_names", &query.metric_names[..]);
     let subject = query.scope.find(store, metrics, (Micros::MIN, Micros::MAX)).await?;
     if subject.series.len() > MAX_SERIES {
@@ -105,5 +115,7 @@ async fn find(store: &dyn Store, query: &WatchQuery) -> Result<HashMap<SeriesId,
         );
         return Err(Error::BadRequest { field: "metric_names", message });
     }
-    Ok(subject.series.into_iter().collect())
+    let mut series = subject.series;
+    series.sort_unstable_by(|(_, a), (_, b)| a.cmp(b));
+    Ok(series)
 }

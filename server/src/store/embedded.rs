@@ -14,7 +14,7 @@ use std::{
 
 use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{OwnedMutexGuard, oneshot};
+use tokio::sync::{OwnedMutexGuard, Semaphore, oneshot};
 
 use self::{
     engine::{Engine, panicked},
@@ -115,6 +115,8 @@ pub struct EmbeddedStore {
     commands: Mutex<Option<std::sync::mpsc::Sender<Command>>>,
     /// Held by the one who refreshes or drops.
     keeping: Arc<tokio::sync::Mutex<()>>,
+    /// Places of those who compute, as many as there are cores: the writer needs its turn.
+    computing: Arc<Semaphore>,
 }
 
 /// Packs readings of one series, in the order of their times and within 15 minutes, as a block; for the
@@ -149,7 +151,9 @@ impl EmbeddedStore {
         let thread = thread::Builder::new().name("store".into()).spawn(move || writer.run(&received));
         let thread = thread.map_err(|source| OpenError::Io { dir: config.dir, source })?;
         let (writer, commands) = (Mutex::new(Some(thread)), Mutex::new(Some(commands)));
-        Ok(Self { shared, writer, commands, keeping: Arc::default() })
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let computing = Arc::new(Semaphore::new(cores));
+        Ok(Self { shared, writer, commands, keeping: Arc::default(), computing })
     }
 
     /// Has the writer do something, and waits for it.
@@ -334,7 +338,10 @@ impl Store for EmbeddedStore {
 
     async fn buckets(&self, range: BucketRange) -> Result<Vec<(u32, Bucket)>, StoreError> {
         let what = (range.cut.clone(), range.tag, range.series.len());
+        // Kept by the work, which goes on for a while after its caller has gone.
+        let place = self.computing.clone().acquire_owned().await;
         self.note(what, move |engine, watch| {
+            let _place = place;
             let (view, open) = engine.watched_with_open(&watch, range.series.iter().map(|&(id, _)| id))?;
             Ok((view.buckets(&range, &open)?, view.looked.describe()))
         })

@@ -30,9 +30,9 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    /// Those of `tcp`; each has `patience` to begin with HTTP/2.
-    pub fn new(tcp: TcpIncoming, patience: Duration) -> Self {
-        Self { tcp, patience, refusals: Refusals::new("gRPC"), pause: None }
+    /// Those of `tcp`, for the server of this name; each has `patience` to begin with HTTP/2.
+    pub fn new(server: &'static str, tcp: TcpIncoming, patience: Duration) -> Self {
+        Self { tcp, patience, refusals: Refusals::new(server), pause: None }
     }
 }
 

@@ -1,5 +1,5 @@
 use std::{
-    fmt::Debug,
+    fmt::{Debug, Write as _},
     pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
@@ -29,6 +29,9 @@ use crate::{
 /// Queries answered at once; more wait. Each may hold a page and what it is made from.
 const CONCURRENT: usize = 64;
 
+/// Queries that wait, at most: each holds its request.
+const WAITING: usize = 256;
+
 /// `herdstream.v1.QueryService`.
 #[derive(Debug)]
 pub struct QueryGrpc {
@@ -36,6 +39,8 @@ pub struct QueryGrpc {
     ingest: Ingest,
     gateways: Arc<Gateways>,
     places: Semaphore,
+    /// Places of those who are answered and those who wait.
+    queue: Semaphore,
     config: QueryConfig,
     streams: Streams,
 }
@@ -50,7 +55,8 @@ impl QueryGrpc {
         stop: CancellationToken,
     ) -> Self {
         let streams = Streams::new(Arc::clone(&store), config.stall_timeout, stop);
-        Self { store, ingest, gateways, places: Semaphore::new(CONCURRENT), config, streams }
+        let (places, queue) = (Semaphore::new(CONCURRENT), Semaphore::new(CONCURRENT + WAITING));
+        Self { store, ingest, gateways, places, queue, config, streams }
     }
 
     /// Checks the caller, answers, measures.
@@ -60,12 +66,25 @@ impl QueryGrpc {
         request: Request<Q>,
         answer: impl AsyncFnOnce(Caller, Q) -> Result<A, Error>,
     ) -> Result<Response<A>, Status> {
+        self.answer_if(rpc, request, |_| Ok(()), answer).await
+    }
+
+    /// As [`Self::answer`]; what `check` refuses does not wait for a place.
+    async fn answer_if<Q: Debug, A>(
+        &self,
+        rpc: Rpc,
+        request: Request<Q>,
+        check: impl FnOnce(&Q) -> Result<(), Error>,
+        answer: impl AsyncFnOnce(Caller, Q) -> Result<A, Error>,
+    ) -> Result<Response<A>, Status> {
         let began = Instant::now();
-        let answered = match self.gateways.caller(request.metadata().as_ref()) {
+        let caller = self.gateways.caller(request.metadata().as_ref());
+        let answered = match caller.and_then(|caller| check(request.get_ref()).map(|()| caller)) {
             Ok(caller) => {
                 let (metadata, _, request) = request.into_parts();
-                let asked = tracing::enabled!(tracing::Level::WARN).then(|| format!("{request:?}"));
+                let asked = tracing::enabled!(tracing::Level::WARN).then(|| shortly(&request));
                 let answered = deadline::within(&metadata, self.config.timeout, None, async {
+                    let _waits = self.queue.try_acquire().map_err(|_| Error::TooManyQueries(WAITING))?;
                     // Never closed, so there is a place in the end.
                     let _place = self.places.acquire().await;
                     answer(caller, request).await
@@ -98,11 +117,26 @@ impl QueryGrpc {
     }
 }
 
-/// Logs a slow query: what was asked, as far as it is short, and how long it took.
-fn tell_slow(rpc: Rpc, asked: Option<String>, took: Duration, slow: Duration) {
+/// A request in as few words as a line of the log takes.
+fn shortly(request: &impl Debug) -> String {
     const MOST: usize = 500;
+    struct Short(String);
+    impl std::fmt::Write for Short {
+        /// Fails once it is full, which ends the writing.
+        fn write_str(&mut self, text: &str) -> std::fmt::Result {
+            self.0.push_str(text.get(..MOST.saturating_sub(self.0.len())).unwrap_or(text));
+            if self.0.len() < MOST { Ok(()) } else { Err(std::fmt::Error) }
+        }
+    }
+    let mut short = Short(String::new());
+    let _ = write!(short, "{request:?}");
+    short.0
+}
+
+/// Logs a slow query: what was asked, and how long it took.
+fn tell_slow(rpc: Rpc, asked: Option<String>, took: Duration, slow: Duration) {
     if took >= slow {
-        let asked: String = asked.unwrap_or_default().chars().take(MOST).collect();
+        let asked = asked.unwrap_or_default();
         tracing::warn!(rpc = rpc.name(), ?took, asked, "slow query: AdminService.ExplainQuery tells why");
     }
 }
@@ -138,10 +172,9 @@ impl QueryService for QueryGrpc {
         &self,
         request: Request<v1::BatchQueryRangeRequest>,
     ) -> Result<Response<v1::BatchQueryRangeResponse>, Status> {
-        self.answer(Rpc::BatchQueryRange, request, async |caller, request| {
-            questions::batch(self.store.as_ref(), &caller, request).await
-        })
-        .await
+        let answer =
+            async |caller: Caller, request| questions::batch(self.store.as_ref(), &caller, request).await;
+        self.answer_if(Rpc::BatchQueryRange, request, questions::check_batch, answer).await
     }
 
     async fn stream_range(

@@ -148,12 +148,9 @@ fn statistics(request: &v1::QueryRangeRequest) -> Result<Vec<Statistic>, Error> 
     request.statistics.iter().map(statistic).collect()
 }
 
-pub(super) async fn batch(
-    store: &dyn Store,
-    caller: &Caller,
-    request: v1::BatchQueryRangeRequest,
-) -> Result<v1::BatchQueryRangeResponse, Error> {
-    let requests = request.requests;
+/// Refuses more than one answer holds.
+pub(super) fn check_batch(request: &v1::BatchQueryRangeRequest) -> Result<(), Error> {
+    let requests = &request.requests;
     let refuse = |message| Err(Error::BadRequest { field: "requests", message });
     if !(1..=MAX_BATCH).contains(&requests.len()) {
         return refuse(format!("{} of them: 1 to {MAX_BATCH} are expected", requests.len()));
@@ -164,6 +161,17 @@ pub(super) async fn batch(
     if rows > MAX_BATCH_ROWS {
         return refuse(format!("their page_size adds up to {rows}: at most {MAX_BATCH_ROWS}"));
     }
+    Ok(())
+}
+
+/// Answers to ranges, if [`check_batch`] passes.
+pub(super) async fn batch(
+    store: &dyn Store,
+    caller: &Caller,
+    request: v1::BatchQueryRangeRequest,
+) -> Result<v1::BatchQueryRangeResponse, Error> {
+    check_batch(&request)?;
+    let requests = request.requests;
     let beside = requests.len() - 1;
     let mut responses = Vec::with_capacity(requests.len());
     for (index, request) in requests.into_iter().enumerate() {

@@ -26,6 +26,8 @@ pub(super) fn to_status(error: Error) -> Status {
         Error::BatchTooLarge(_) => Reason::BatchTooLarge.status(text, [], None),
         Error::CreditExceeded { .. } => Reason::CreditExceeded.status(text, [], None),
         Error::RateLimited { retry_after, .. } => Reason::RateLimited.status(text, [], Some(retry_after)),
+        Error::TooManyQueries(_) => Reason::RateLimited.status(text, [], Some(RETRY_AFTER)),
+        Error::Unanswered => Reason::TimedOut.status(text, [], None),
         Error::TooManyStreams(_) => Reason::TooManyStreams.status(text, [], Some(RETRY_AFTER)),
         Error::Unauthenticated(_) => Reason::Unauthenticated.status(text, [], None),
         Error::PermissionDenied(_) => Reason::PermissionDenied.status(text, [], None),
@@ -74,6 +76,7 @@ fn is_broken_link(status: &Status) -> bool {
 pub(super) fn measure_stream(rpc: Rpc, error: Option<&Error>, began: Instant) {
     let answer = match error {
         None => Answer::Ok,
+        Some(Error::Store(StoreError::Refused(_))) => Answer::Refused,
         Some(Error::Draining | Error::StoreDown | Error::Store(_) | Error::Internal(_)) => Answer::Failed,
         Some(_) => Answer::Refused,
     };

@@ -25,7 +25,7 @@ use crate::{
     store::Store,
 };
 
-/// Streams of each kind at once. One holds a part of 5000 readings, or the newest of 1000 series.
+/// Streams of each kind at once. One holds a part of a range, 256 KiB, or the newest of 64 series.
 const CONCURRENT: usize = 256;
 
 /// Carries streams of answers.

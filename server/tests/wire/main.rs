@@ -13,4 +13,5 @@ mod queries;
 mod sessions;
 mod stalls;
 mod statuses;
+mod waiting;
 mod writes;

@@ -52,7 +52,7 @@ async fn rest<T>(stream: &mut Streaming<T>) -> (usize, Option<Status>) {
     }
 }
 
-/// A server with a farm whose three devices have 2500 readings each. That makes three parts, and the transport takes
+/// A server with a farm whose three devices have 1500 readings each. That makes three parts, and the transport takes
 /// two ahead of its caller.
 async fn server_with(stall_timeout: Duration) -> TestServer {
     let mut config = Config::default();
@@ -65,7 +65,7 @@ async fn server_with(stall_timeout: Duration) -> TestServer {
         quarters: n as i32,
         animal: None,
     };
-    store(&server, &(0..7_500).map(measured).collect::<Vec<_>>()).await;
+    store(&server, &(0..4_500).map(measured).collect::<Vec<_>>()).await;
     server
 }
 
