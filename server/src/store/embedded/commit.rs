@@ -263,6 +263,7 @@ impl Committed {
                 Some((of, chunk)) if *of == day => chunk,
                 other => {
                     draft.days.push(day);
+                    marks.backfill(&mut draft.batch, day);
                     &mut other.insert((day, engine.chunk_or_create(day)?)).1
                 }
             };

@@ -66,7 +66,7 @@ fn decode_floors(bytes: &[u8]) -> Result<Floors, Undecodable> {
     Ok(floors)
 }
 
-/// What was written into a day: of readings only what was late, of milkings everything.
+/// What was written into a day: of readings only what was late or of a day long over, of milkings everything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Written {
     /// Number of the last commit that did. A day is dropped only if no other has come since it was looked at.
@@ -219,6 +219,18 @@ impl<'a> Marks<'a> {
                 self.open = Some((series, day, hour));
             }
         }
+        self.wrote(batch, day);
+    }
+
+    /// Readings of a day that is over: an import may be under way, of which no part is late as long as nothing is
+    /// closed.
+    pub(super) fn backfill(&mut self, batch: &mut OwnedWriteBatch, day: i64) {
+        if day + 1 < self.now_us.div_euclid(DAY_US) {
+            self.wrote(batch, day);
+        }
+    }
+
+    fn wrote(&mut self, batch: &mut OwnedWriteBatch, day: i64) {
         if self.days.insert(day) {
             self.note(batch, Kind::Reading, day, Written::default());
         }
