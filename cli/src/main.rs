@@ -7,6 +7,7 @@ mod import;
 mod migrate;
 mod output;
 mod query;
+mod refusal;
 mod serve;
 mod settings;
 mod times;
@@ -16,7 +17,10 @@ use std::process::ExitCode;
 use clap::{FromArgMatches as _, Parser, Subcommand};
 use herdstream_server::config::Config;
 
-use self::settings::Settings;
+use self::{
+    refusal::{Asked, Misused},
+    settings::Settings,
+};
 
 /// Exit code for a configuration or command line that cannot be used.
 const BAD_CONFIGURATION: u8 = 2;
@@ -101,9 +105,10 @@ fn main() -> ExitCode {
             admin::admin(command).map(|()| ExitCode::SUCCESS)
         }
     };
+    let asked = Asked::of(&line, &matches);
     done.unwrap_or_else(|error| {
-        eprintln!("herdstream: {}", sentence(&error));
-        ExitCode::FAILURE
+        eprintln!("herdstream: {}", sentence(&error, &asked));
+        if error.is::<Misused>() { ExitCode::from(BAD_CONFIGURATION) } else { ExitCode::FAILURE }
     })
 }
 
@@ -124,10 +129,11 @@ fn server(settings: &Settings, act: impl FnOnce(Config) -> anyhow::Result<()>) -
 }
 
 /// An error and its causes in one line, each said once: some messages hold their cause already.
-fn sentence(error: &anyhow::Error) -> String {
+fn sentence(error: &anyhow::Error, asked: &Asked) -> String {
     let mut line = String::new();
     for cause in error.chain() {
-        let text = cause.to_string();
+        let of_client = cause.downcast_ref::<herdstream_client::Error>();
+        let text = of_client.map_or_else(|| cause.to_string(), |error| asked.tell(error));
         if line.is_empty() {
             line = text;
         } else if !line.contains(&text) {
@@ -135,7 +141,7 @@ fn sentence(error: &anyhow::Error) -> String {
             line.push_str(&text);
         }
         // Its cause is the same once more in the words of the transport.
-        if matches!(cause.downcast_ref(), Some(herdstream_client::Error::Refused { .. })) {
+        if matches!(of_client, Some(herdstream_client::Error::Refused { .. })) {
             break;
         }
     }

@@ -4,13 +4,16 @@ mod range;
 mod tables;
 
 use anyhow::{Context as _, Result};
+use chrono::{NaiveDate, TimeDelta};
+use chrono_tz::Tz;
 use futures::TryStreamExt as _;
 use herdstream_client::{QueryClient, v1};
 
 use crate::{
     connect::{ServerArgs, reach},
     output::{Cell, Format, OutputArgs, Rows, time},
-    times::{self, Micros},
+    refusal::Misused,
+    times::{self, Micros, Moment},
 };
 
 /// What to ask.
@@ -158,30 +161,53 @@ pub(crate) struct Which {
 pub(crate) struct Span {
     /// Start: an age such as -24h or -7d, a date, or a time with its offset
     #[arg(long, value_name = "TIME", default_value = "-24h", allow_hyphen_values = true, value_parser = times::parse)]
-    pub(crate) from: Micros,
+    from: Moment,
     /// End, not included
     #[arg(long, value_name = "TIME", default_value = "now", allow_hyphen_values = true, value_parser = times::parse)]
-    pub(crate) to: Micros,
+    to: Moment,
+}
+
+impl Span {
+    /// Start and end; dates are those of a zone.
+    ///
+    /// # Errors
+    ///
+    /// [`Misused`] when the end is not after the start.
+    pub(crate) fn micros(self, zone: Option<Tz>) -> Result<(Micros, Micros), Misused> {
+        let (from, to) = (self.from.micros(zone), self.to.micros(zone));
+        times::check(from, to).map(|()| (from, to))
+    }
 }
 
 /// Days of a time zone.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Days {
-    /// First day, as 2026-11-24 [default: six days ago]
-    #[arg(long, value_name = "DATE")]
-    first: Option<String>,
+    /// First day, as 2026-11-24 [default: six days before the last]
+    #[arg(long, value_name = "DATE", value_parser = times::parse_date)]
+    first: Option<NaiveDate>,
     /// Last day, included [default: today]
-    #[arg(long, value_name = "DATE")]
-    last: Option<String>,
+    #[arg(long, value_name = "DATE", value_parser = times::parse_date)]
+    last: Option<NaiveDate>,
     /// Time zone of the days, as Europe/Berlin [default: UTC]
-    #[arg(long, value_name = "ZONE", default_value = "", hide_default_value = true)]
-    time_zone: String,
+    #[arg(long, value_name = "ZONE", value_parser = times::parse_zone)]
+    time_zone: Option<Tz>,
 }
 
 impl Days {
-    fn dates(&self) -> (String, String) {
-        let ago = |days| times::days_ago(days, &self.time_zone);
-        (self.first.clone().unwrap_or_else(|| ago(6)), self.last.clone().unwrap_or_else(|| ago(0)))
+    /// The first and the last.
+    ///
+    /// # Errors
+    ///
+    /// [`Misused`] when the last comes before the first.
+    fn dates(&self) -> Result<(NaiveDate, NaiveDate), Misused> {
+        let last = self.last.unwrap_or_else(|| times::days_ago(0, self.time_zone));
+        let first = self.first.unwrap_or_else(|| last - TimeDelta::days(6));
+        if first > last {
+            return Err(Misused(format!(
+                "--last {last} is before --first {first}: no day lies between them"
+            )));
+        }
+        Ok((first, last))
     }
 }
 
@@ -216,24 +242,25 @@ pub(crate) async fn query(command: Command) -> Result<()> {
             watch(request, &with).await
         }
         Command::Milkings { farm, animal, span, with } => {
+            let (start_us, end_us) = span.micros(None)?;
             let request = v1::QueryMilkingsRequest {
                 farm_id: farm,
                 animal_id: animal.unwrap_or_default(),
-                start_us: span.from,
-                end_us: span.to,
+                start_us,
+                end_us,
                 ..v1::QueryMilkingsRequest::default()
             };
             let milkings: Vec<_> = with.client().await?.query_milkings_all(request).try_collect().await?;
             tables::milkings(&milkings).without_empty_columns().print(with.output.format())
         }
         Command::Milk { farm, animal, days, with } => {
-            let (first_date, last_date) = days.dates();
+            let (first, last) = days.dates()?;
             let request = v1::GetMilkProductionDailyRequest {
                 farm_id: farm,
                 animal_id: animal.unwrap_or_default(),
-                first_date,
-                last_date,
-                time_zone: days.time_zone,
+                first_date: first.to_string(),
+                last_date: last.to_string(),
+                time_zone: times::zone_name(days.time_zone),
                 ..v1::GetMilkProductionDailyRequest::default()
             };
             let client = with.client().await?;
@@ -241,30 +268,31 @@ pub(crate) async fn query(command: Command) -> Result<()> {
             tables::milk(&days).without_empty_columns().print(with.output.format())
         }
         Command::FarmSummary { farm, metrics, device_type, days, with } => {
-            let (first_date, last_date) = days.dates();
+            let (first, last) = days.dates()?;
             let request = v1::GetFarmDailySummaryRequest {
                 farm_id: farm,
-                first_date,
-                last_date,
-                time_zone: days.time_zone,
+                first_date: first.to_string(),
+                last_date: last.to_string(),
+                time_zone: times::zone_name(days.time_zone),
                 metric_names: metrics,
                 device_type: device_type.unwrap_or_default(),
             };
-            let from = times::parse(&request.first_date).unwrap_or(Micros::MAX);
+            let from = Moment::Day(first).micros(days.time_zone);
             let answer = with.client().await?.get_farm_daily_summary(request).await?;
             tell_kept_from(answer.kept_from_us, from);
             tables::farm_days(&answer.days).without_empty_columns().print(with.output.format())
         }
         Command::Animal { animal, which, span, with } => {
+            let (start_us, end_us) = span.micros(None)?;
             let request = v1::GetAnimalMetricsRequest {
                 animal_id: animal,
                 farm_id: which.farm.unwrap_or_default(),
-                start_us: span.from,
-                end_us: span.to,
+                start_us,
+                end_us,
                 metric_names: which.metrics,
             };
             let answer = with.client().await?.get_animal_metrics(request).await?;
-            tell_kept_from(answer.kept_from_us, span.from);
+            tell_kept_from(answer.kept_from_us, start_us);
             tables::animal(&answer.metrics).without_empty_columns().print(with.output.format())
         }
         Command::Devices { farm, with } => {

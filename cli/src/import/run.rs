@@ -207,9 +207,15 @@ impl Import<'_> {
         let progress = &self.progress;
         let told =
             |error: &herdstream_client::Error| progress.say(&format!("waiting for the server: {error}"));
-        let answer = server.write(&request, told).await.with_context(|| {
-            format!("block {} was not stored; start the import again to go on from there", self.offset)
-        })?;
+        let answer = match server.write(&request, told).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                let way_out =
+                    if error.is_retryable() { "; start the import again to go on from there" } else { "" };
+                let what = format!("block {} was not stored{way_out}", self.offset);
+                return Err(anyhow::Error::new(error).context(what));
+            }
+        };
         self.tally.stored += u64::from(answer.stored);
         self.tally.quarantined += u64::from(answer.quarantined);
         for rejection in &answer.rejections {
