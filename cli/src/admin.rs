@@ -1,5 +1,7 @@
 //! `herdstream admin`: what a server on this machine stores, and for how long.
 
+use std::io::{self, Write as _};
+
 use anyhow::Result;
 use herdstream_client::{AdminClient, QueryConfig, v1};
 
@@ -203,10 +205,11 @@ fn chunks(chunks: Vec<v1::Chunk>) -> Rows {
 fn explain(with: &With, answer: v1::ExplainQueryResponse) -> Result<()> {
     let format = with.output.format();
     if format == Format::Table {
+        let mut out = io::stdout().lock();
         for step in &answer.steps {
-            println!("{} ms  {}\n{}\n", step.duration_us as f64 / 1e3, step.statement, step.plan);
+            writeln!(out, "{} ms  {}\n{}\n", step.duration_us as f64 / 1e3, step.statement, step.plan)?;
         }
-        println!("{} ms in all", answer.duration_us as f64 / 1e3);
+        writeln!(out, "{} ms in all", answer.duration_us as f64 / 1e3)?;
         return Ok(());
     }
     let mut rows = Rows::new(&["statement", "plan", "duration_us"]);

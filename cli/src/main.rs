@@ -107,6 +107,9 @@ fn main() -> ExitCode {
     };
     let asked = Asked::of(&line, &matches);
     done.unwrap_or_else(|error| {
+        if output::is_unread(&error) {
+            return ExitCode::SUCCESS;
+        }
         eprintln!("herdstream: {}", sentence(&error, &asked));
         if error.is::<Misused>() { ExitCode::from(BAD_CONFIGURATION) } else { ExitCode::FAILURE }
     })

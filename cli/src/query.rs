@@ -1,20 +1,21 @@
 //! `herdstream query`: questions to a server.
 
 mod range;
+mod span;
 mod tables;
 
 use anyhow::{Context as _, Result};
-use chrono::{NaiveDate, TimeDelta};
-use chrono_tz::Tz;
 use futures::TryStreamExt as _;
 use herdstream_client::{QueryClient, v1};
 
 use crate::{
     connect::{ServerArgs, reach},
     output::{Cell, Format, OutputArgs, Rows, time},
-    refusal::Misused,
     times::{self, Micros, Moment},
 };
+
+use self::span::Days;
+pub(crate) use self::span::Span;
 
 /// What to ask.
 #[derive(Debug, clap::Subcommand)]
@@ -35,11 +36,11 @@ pub(crate) enum Command {
     Stream(range::StreamArgs),
     /// Newest values as they come, until Ctrl-C, which ends it with exit code 0
     Watch {
-        /// Only this device
-        #[arg(long, required_unless_present = "farm")]
-        device: Option<String>,
         #[command(flatten)]
-        which: Which,
+        watched: Watched,
+        /// Only these metrics
+        #[arg(long = "metric", value_name = "METRIC")]
+        metrics: Vec<String>,
         /// Between two looks
         #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = humantime::parse_duration)]
         interval: std::time::Duration,
@@ -156,59 +157,16 @@ pub(crate) struct Which {
     metrics: Vec<String>,
 }
 
-/// A range of time.
-#[derive(Clone, Copy, Debug, clap::Args)]
-pub(crate) struct Span {
-    /// Start: an age such as -24h or -7d, a date, or a time with its offset
-    #[arg(long, value_name = "TIME", default_value = "-24h", allow_hyphen_values = true, value_parser = times::parse)]
-    from: Moment,
-    /// End, not included
-    #[arg(long, value_name = "TIME", default_value = "now", allow_hyphen_values = true, value_parser = times::parse)]
-    to: Moment,
-}
-
-impl Span {
-    /// Start and end; dates are those of a zone.
-    ///
-    /// # Errors
-    ///
-    /// [`Misused`] when the end is not after the start.
-    pub(crate) fn micros(self, zone: Option<Tz>) -> Result<(Micros, Micros), Misused> {
-        let (from, to) = (self.from.micros(zone), self.to.micros(zone));
-        times::check(from, to).map(|()| (from, to))
-    }
-}
-
-/// Days of a time zone.
+/// What is watched.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Days {
-    /// First day, as 2026-11-24 [default: six days before the last]
-    #[arg(long, value_name = "DATE", value_parser = times::parse_date)]
-    first: Option<NaiveDate>,
-    /// Last day, included [default: today]
-    #[arg(long, value_name = "DATE", value_parser = times::parse_date)]
-    last: Option<NaiveDate>,
-    /// Time zone of the days, as Europe/Berlin [default: UTC]
-    #[arg(long, value_name = "ZONE", value_parser = times::parse_zone)]
-    time_zone: Option<Tz>,
-}
-
-impl Days {
-    /// The first and the last.
-    ///
-    /// # Errors
-    ///
-    /// [`Misused`] when the last comes before the first.
-    fn dates(&self) -> Result<(NaiveDate, NaiveDate), Misused> {
-        let last = self.last.unwrap_or_else(|| times::days_ago(0, self.time_zone));
-        let first = self.first.unwrap_or_else(|| last - TimeDelta::days(6));
-        if first > last {
-            return Err(Misused(format!(
-                "--last {last} is before --first {first}: no day lies between them"
-            )));
-        }
-        Ok((first, last))
-    }
+#[group(required = true, multiple = true)]
+pub(crate) struct Watched {
+    /// One device
+    #[arg(long)]
+    device: Option<String>,
+    /// All devices of a farm, or only one of it
+    #[arg(long)]
+    farm: Option<i32>,
 }
 
 impl With {
@@ -232,11 +190,11 @@ pub(crate) async fn query(command: Command) -> Result<()> {
         }
         Command::Range(args) => range::range(args).await,
         Command::Stream(args) => range::stream(args).await,
-        Command::Watch { device, which, interval, with } => {
+        Command::Watch { watched, metrics, interval, with } => {
             let request = v1::WatchReadingsRequest {
-                device_uid: device.unwrap_or_default(),
-                farm_id: which.farm.unwrap_or_default(),
-                metric_names: which.metrics,
+                device_uid: watched.device.unwrap_or_default(),
+                farm_id: watched.farm.unwrap_or_default(),
+                metric_names: metrics,
                 interval_ms: u32::try_from(interval.as_millis()).unwrap_or(u32::MAX),
             };
             watch(request, &with).await
@@ -251,7 +209,9 @@ pub(crate) async fn query(command: Command) -> Result<()> {
                 ..v1::QueryMilkingsRequest::default()
             };
             let milkings: Vec<_> = with.client().await?.query_milkings_all(request).try_collect().await?;
-            tables::milkings(&milkings).without_empty_columns().print(with.output.format())
+            let nothing = span.nothing((start_us, end_us));
+            let rows = tables::milkings(&milkings).without_empty_columns();
+            rows.print_or(with.output.format(), nothing.as_deref())
         }
         Command::Milk { farm, animal, days, with } => {
             let (first, last) = days.dates()?;
@@ -264,8 +224,9 @@ pub(crate) async fn query(command: Command) -> Result<()> {
                 ..v1::GetMilkProductionDailyRequest::default()
             };
             let client = with.client().await?;
-            let days: Vec<_> = client.get_milk_production_daily_all(request).try_collect().await?;
-            tables::milk(&days).without_empty_columns().print(with.output.format())
+            let milk: Vec<_> = client.get_milk_production_daily_all(request).try_collect().await?;
+            let rows = tables::milk(&milk).without_empty_columns();
+            rows.print_or(with.output.format(), days.nothing((first, last)).as_deref())
         }
         Command::FarmSummary { farm, metrics, device_type, days, with } => {
             let (first, last) = days.dates()?;
@@ -280,7 +241,8 @@ pub(crate) async fn query(command: Command) -> Result<()> {
             let from = Moment::Day(first).micros(days.time_zone);
             let answer = with.client().await?.get_farm_daily_summary(request).await?;
             tell_kept_from(answer.kept_from_us, from);
-            tables::farm_days(&answer.days).without_empty_columns().print(with.output.format())
+            let rows = tables::farm_days(&answer.days).without_empty_columns();
+            rows.print_or(with.output.format(), days.nothing((first, last)).as_deref())
         }
         Command::Animal { animal, which, span, with } => {
             let (start_us, end_us) = span.micros(None)?;
@@ -293,7 +255,9 @@ pub(crate) async fn query(command: Command) -> Result<()> {
             };
             let answer = with.client().await?.get_animal_metrics(request).await?;
             tell_kept_from(answer.kept_from_us, start_us);
-            tables::animal(&answer.metrics).without_empty_columns().print(with.output.format())
+            let nothing = span.nothing((start_us, end_us));
+            let rows = tables::animal(&answer.metrics).without_empty_columns();
+            rows.print_or(with.output.format(), nothing.as_deref())
         }
         Command::Devices { farm, with } => {
             let farm_id = farm.unwrap_or_default();

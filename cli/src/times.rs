@@ -92,6 +92,12 @@ pub(crate) fn show(time_us: Micros) -> String {
         .map_or_else(|| time_us.to_string(), |time| time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
 }
 
+/// As RFC 3339 in UTC, without seconds: where those do not matter.
+pub(crate) fn show_minute(time_us: Micros) -> String {
+    DateTime::from_timestamp_micros(time_us)
+        .map_or_else(|| time_us.to_string(), |time| time.format("%Y-%m-%dT%H:%MZ").to_string())
+}
+
 /// The date of a moment in a time zone; of no zone: UTC.
 pub(crate) fn show_date(time_us: Micros, zone: Option<Tz>) -> String {
     DateTime::from_timestamp_micros(time_us).map_or_else(

@@ -1,6 +1,6 @@
 //! One metric over time.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 
 use anyhow::Result;
 use chrono_tz::Tz;
@@ -66,7 +66,7 @@ pub(crate) struct Args {
     /// With the resolution auto at most so many points [default: 120, or a point a day]
     #[arg(long, value_name = "COUNT")]
     max_points: Option<u32>,
-    /// Draw a chart, too [default: above a table on a terminal]
+    /// Draw a chart, too: above a table, beside JSON and CSV on standard error [default: on a terminal]
     #[arg(long, overrides_with = "no_chart")]
     chart: bool,
     /// Draw none
@@ -189,14 +189,20 @@ pub(super) async fn range(args: Args) -> Result<()> {
     let terminal = std::io::stdout().is_terminal() && format == Format::Table;
     if chart || (terminal && !no_chart) {
         let show = |time_us| if by_day { times::show_date(time_us, time_zone) } else { times::show(time_us) };
-        draw(&readings, &buckets, show);
+        let drawn = draw(&readings, &buckets, show);
+        // A program that reads JSON or CSV finds nothing else there.
+        if format == Format::Table {
+            std::io::stdout().write_all(drawn.as_bytes())?;
+        } else {
+            eprint!("{drawn}");
+        }
     }
     let start = |time_us| {
         if by_day { Cell::Text(times::show_date(time_us, time_zone)) } else { Cell::Time(time_us) }
     };
     let rows =
         if buckets.is_empty() { tables::readings(&readings) } else { tables::buckets(&buckets, start) };
-    rows.without_empty_columns().print(format)
+    rows.without_empty_columns().print_or(format, span.nothing((start_us, end_us)).as_deref())
 }
 
 /// Joins the pages of each line.
@@ -210,7 +216,11 @@ fn add_buckets(all: &mut Vec<v1::SeriesBuckets>, page: Vec<v1::SeriesBuckets>) {
 }
 
 /// A chart of each of the first lines.
-fn draw(readings: &[v1::SeriesReadings], buckets: &[v1::SeriesBuckets], show: impl Fn(Micros) -> String) {
+fn draw(
+    readings: &[v1::SeriesReadings],
+    buckets: &[v1::SeriesBuckets],
+    show: impl Fn(Micros) -> String,
+) -> String {
     const MOST: usize = 4;
     let width = terminal_size::terminal_size().map_or_else(columns, |(width, _)| width.0.into());
     let of_readings = readings.iter().map(|line| {
@@ -225,9 +235,9 @@ fn draw(readings: &[v1::SeriesReadings], buckets: &[v1::SeriesBuckets], show: im
         (name(line.series.as_ref()), points.collect())
     });
     let lines: Vec<(String, Vec<(Micros, f64)>)> = of_readings.chain(of_buckets).take(MOST).collect();
-    for (title, points) in lines {
-        println!("{}", chart::draw(&title, &points, width.min(120), &show));
-    }
+    let drawn = lines.iter().map(|(title, points)| chart::draw(title, points, width.min(120), &show));
+    // What cannot be drawn takes no room.
+    drawn.filter(|chart| !chart.is_empty()).map(|chart| chart + "\n").collect()
 }
 
 /// Where there is no terminal: as wide as the environment says.
@@ -253,6 +263,9 @@ pub(super) async fn stream(args: StreamArgs) -> Result<()> {
     while let Some(part) = parts.try_next().await? {
         // One header for all parts, however many come.
         tables::readings(std::slice::from_ref(&part)).print_part(format, std::mem::take(&mut first))?;
+    }
+    if let Some(nothing) = span.nothing((start_us, end_us)).filter(|_| first) {
+        eprintln!("herdstream: {nothing}");
     }
     Ok(())
 }
