@@ -1,12 +1,14 @@
 //! `herdstream admin`: what a server on this machine stores, and for how long.
 
+use std::io::{self, Write as _};
+
 use anyhow::Result;
 use herdstream_client::{AdminClient, QueryConfig, v1};
 
 use crate::{
     connect::{AdminArgs, reach},
     output::{Cell, Format, OutputArgs, Rows, time},
-    times::{self, Micros},
+    times::{self, Moment},
 };
 
 /// What to do.
@@ -21,10 +23,10 @@ pub(crate) enum Command {
     Refresh {
         /// Mend late readings only from here
         #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = times::parse, requires = "to")]
-        from: Option<Micros>,
+        from: Option<Moment>,
         /// Until here
         #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = times::parse, requires = "from")]
-        to: Option<Micros>,
+        to: Option<Moment>,
         #[command(flatten)]
         with: With,
     },
@@ -40,7 +42,7 @@ pub(crate) enum Command {
     Compress {
         /// Those that end before
         #[arg(long, value_name = "TIME", default_value = "-7d", allow_hyphen_values = true, value_parser = times::parse)]
-        before: Micros,
+        before: Moment,
         /// Only tell which
         #[arg(long)]
         dry_run: bool,
@@ -99,7 +101,11 @@ pub(crate) async fn admin(command: Command) -> Result<()> {
     match command {
         Command::Lifecycle { with } => with.print(lifecycle(&with.client().await?.get_lifecycle().await?)),
         Command::Refresh { from, to, with } => {
-            let (start_us, end_us) = (from.unwrap_or_default(), to.unwrap_or_default());
+            let micros = |moment: Option<Moment>| moment.map_or(0, |moment| moment.micros(None));
+            let (start_us, end_us) = (micros(from), micros(to));
+            if from.is_some() {
+                times::check(start_us, end_us)?;
+            }
             let request = v1::RefreshRollupsRequest { start_us, end_us };
             let done = with.client().await?.refresh_rollups(request).await?;
             eprintln!("{} buckets computed, {} dirty hours mended", done.buckets, done.dirty_hours);
@@ -127,17 +133,18 @@ pub(crate) async fn admin(command: Command) -> Result<()> {
             with.print(rows)
         }
         Command::Compress { before, dry_run, with } => {
-            let request = v1::CompressChunksRequest { before_us: before, dry_run };
+            let request = v1::CompressChunksRequest { before_us: before.micros(None), dry_run };
             with.print(chunks(with.client().await?.compress_chunks(request).await?))
         }
         Command::Chunks { table, with } => with.print(chunks(with.client().await?.list_chunks(table).await?)),
         Command::Explain { device, metric, span, hours, with } => {
             let resolution = if hours { v1::Resolution::Hour } else { v1::Resolution::Raw };
+            let (start_us, end_us) = span.micros(None)?;
             let query = v1::explain_query_request::Query::QueryRange(v1::QueryRangeRequest {
                 device_uid: device,
                 metric_name: metric,
-                start_us: span.from,
-                end_us: span.to,
+                start_us,
+                end_us,
                 page_size: 10_000,
                 resolution: resolution.into(),
                 ..v1::QueryRangeRequest::default()
@@ -198,10 +205,11 @@ fn chunks(chunks: Vec<v1::Chunk>) -> Rows {
 fn explain(with: &With, answer: v1::ExplainQueryResponse) -> Result<()> {
     let format = with.output.format();
     if format == Format::Table {
+        let mut out = io::stdout().lock();
         for step in &answer.steps {
-            println!("{} ms  {}\n{}\n", step.duration_us as f64 / 1e3, step.statement, step.plan);
+            writeln!(out, "{} ms  {}\n{}\n", step.duration_us as f64 / 1e3, step.statement, step.plan)?;
         }
-        println!("{} ms in all", answer.duration_us as f64 / 1e3);
+        writeln!(out, "{} ms in all", answer.duration_us as f64 / 1e3)?;
         return Ok(());
     }
     let mut rows = Rows::new(&["statement", "plan", "duration_us"]);

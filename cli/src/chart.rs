@@ -2,20 +2,22 @@
 
 use std::fmt::Write as _;
 
-use crate::{
-    output::short,
-    times::{self, Micros},
-};
+use crate::{output::short, times::Micros};
 
 /// Rows of characters.
 const HEIGHT: usize = 8;
 
-/// Draws values over time, `width` characters wide, with its axes.
+/// Draws values over time, `width` characters wide, with its axes; `show` tells a time.
 ///
 /// # Panics
 ///
 /// Never: of fewer than two points nothing is drawn.
-pub(crate) fn draw(title: &str, points: &[(Micros, f64)], width: usize) -> String {
+pub(crate) fn draw(
+    title: &str,
+    points: &[(Micros, f64)],
+    width: usize,
+    show: impl Fn(Micros) -> String,
+) -> String {
     let times = points.iter().map(|(time_us, _)| *time_us);
     let (Some(first), Some(last)) = (times.clone().min(), times.max()) else { return String::new() };
     if first == last {
@@ -56,7 +58,7 @@ pub(crate) fn draw(title: &str, points: &[(Micros, f64)], width: usize) -> Strin
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{label:>margin$} ┤{drawn}");
     }
-    let (from, to) = (times::show(first), times::show(last));
+    let (from, to) = (show(first), show(last));
     let gap = columns.saturating_sub(from.len() + to.len()).max(1);
     let _ = writeln!(text, "{:margin$}  {from}{}{to}", "", " ".repeat(gap));
     text
@@ -73,11 +75,12 @@ fn set(dots: &mut [Vec<u8>], x: usize, y: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::times::show;
 
     #[test]
     fn a_rise_goes_from_the_lower_left_to_the_upper_right() {
         let points: Vec<(Micros, f64)> = (0..=40).map(|n| (n * 3_600_000_000, n as f64)).collect();
-        let text = draw("temperature (Cel)", &points, 44);
+        let text = draw("temperature (Cel)", &points, 44, show);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "temperature (Cel)");
         assert!(
@@ -95,9 +98,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_drawn_is_not() {
-        assert_eq!(draw("x", &[], 80), "");
-        assert_eq!(draw("x", &[(1, 2.0)], 80), "");
-        let flat = draw("x", &[(0, 2.0), (1_000_000, 2.0)], 1);
+        assert_eq!(draw("x", &[], 80, show), "");
+        assert_eq!(draw("x", &[(1, 2.0)], 80, show), "");
+        let flat = draw("x", &[(0, 2.0), (1_000_000, 2.0)], 1, show);
         assert_eq!(flat.lines().count(), 10, "{flat}");
     }
 }

@@ -66,7 +66,13 @@ pub(crate) fn reach<T>(
     flag: &str,
     connected: Result<T, herdstream_client::Error>,
 ) -> Result<T> {
-    connected.with_context(|| {
-        format!("no server answers at {endpoint}: start one with `herdstream`, or name another with {flag}")
-    })
+    match connected {
+        // What is wrong with the URL or the token says so itself.
+        Err(error) if !error.is_retryable() => Err(error.into()),
+        connected => connected.with_context(|| {
+            format!(
+                "no server answers at {endpoint}: start one with `herdstream`, or name another with {flag}"
+            )
+        }),
+    }
 }

@@ -25,7 +25,7 @@ use self::server::Server;
 const SOME_REFUSED: u8 = 3;
 
 const HELP: &str = "\
-Files are CSV with a header, or Parquet, with the columns of the seed's tables: time, device_uid, device_type, farm_id,
+Files are CSV with a header, not compressed, or Parquet, with the columns of the seed's tables: time, device_uid, device_type, farm_id,
 metric_name, metric_value, and if there are any metric_unit, is_interpolated, animal_id, zone_id, session_id,
 battery_level, signal_strength, metadata. Files with yield_kg hold milkings: time, milk_meter_id, animal_id, farm_id,
 session_id, yield_kg and the others of milk_production_realtime.
@@ -38,6 +38,7 @@ FILE.rejected.csv, which can be mended and imported by itself.
 Examples:
   herdstream import history.csv
   herdstream import --dry-run archive/*.parquet
+  herdstream import spreadsheet.csv --delimiter ';'
   herdstream import old.csv --map sensor=device_uid --map ts=time --farm-id 1 --device-type collar --time-zone Europe/Berlin
 
 Exit codes:
@@ -59,7 +60,11 @@ pub(crate) struct Args {
     gateway: String,
     #[command(flatten)]
     reading: Reading,
-    /// Read and check everything, and store nothing
+    /// What stands between the fields of CSV: a character such as ";", or "tab"
+    #[arg(long, value_name = "CHARACTER", default_value = ",", value_parser = source::parse_delimiter)]
+    delimiter: u8,
+    /// Read every row and check its form, and store nothing. Not checked is what only a server judges: names and
+    /// units, values out of range, times in the future or before what is kept, and a gateway's farms
     #[arg(long)]
     dry_run: bool,
     /// How long to go on trying while the server cannot be reached, from the first connection on
@@ -99,6 +104,10 @@ pub(crate) struct Reading {
 /// Imports file after file.
 #[tokio::main(flavor = "current_thread")]
 pub(crate) async fn import(args: &Args) -> Result<ExitCode> {
+    // A name that is mistyped is no reason to stop halfway.
+    for file in &args.files {
+        run::open(args, file)?;
+    }
     let server = if args.dry_run { None } else { Some(Server::connect(args).await?) };
     let mut refused = 0;
     for file in &args.files {

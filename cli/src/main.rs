@@ -7,13 +7,20 @@ mod import;
 mod migrate;
 mod output;
 mod query;
+mod refusal;
 mod serve;
+mod settings;
 mod times;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use herdstream_server::config::{Config, Flags};
+use clap::{FromArgMatches as _, Parser, Subcommand};
+use herdstream_server::config::Config;
+
+use self::{
+    refusal::{Asked, Misused},
+    settings::Settings,
+};
 
 /// Exit code for a configuration or command line that cannot be used.
 const BAD_CONFIGURATION: u8 = 2;
@@ -33,18 +40,15 @@ struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    flags: Flags,
-    /// Print the effective configuration, secrets as "***", and exit: 0 when it can be used, else 2
-    #[arg(long, global = true)]
-    check_config: bool,
+    settings: Settings,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve until SIGTERM or Ctrl-C (what happens without a command, too)
-    Serve,
+    Serve(Settings),
     /// Bring the schema of the database up to date and exit; serve does so, too
-    Migrate,
+    Migrate(Settings),
     /// Store history from CSV or Parquet files with its original times, exactly once
     Import(import::Args),
     /// Ask a server what it holds: as a table, a chart, JSON or CSV
@@ -77,42 +81,62 @@ Exit codes:
   2  bad configuration or command line";
 
 fn main() -> ExitCode {
-    let Cli { command, flags, check_config } = Cli::parse();
+    let mut line = settings::command();
+    let matches = line.get_matches_mut();
+    let Cli { command, settings } = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let mut refuse = || settings::refuse(&mut line, &matches).unwrap_or_else(|error| error.exit());
     let done = match command {
+        None => server(&settings, serve::serve),
+        Some(Command::Serve(after)) => server(&settings::merged(settings, after, &matches), serve::serve),
+        Some(Command::Migrate(after)) => {
+            server(&settings::merged(settings, after, &matches), |config| migrate::migrate(&config))
+        }
         // These talk to a server, and have no configuration of one.
-        Some(Command::Import(args)) => import::import(&args),
-        Some(Command::Query(command)) => query::query(command).map(|()| ExitCode::SUCCESS),
-        Some(Command::Admin(command)) => admin::admin(command).map(|()| ExitCode::SUCCESS),
-        command => {
-            let config = match Config::load(&flags) {
-                Ok(config) => config,
-                Err(error) => {
-                    eprintln!("herdstream: bad configuration\n{error}");
-                    return ExitCode::from(BAD_CONFIGURATION);
-                }
-            };
-            if check_config {
-                print!("{}", config.to_toml());
-                return ExitCode::SUCCESS;
-            }
-            let done = match command {
-                Some(Command::Migrate) => migrate::migrate(&config),
-                _ => serve::serve(config),
-            };
-            done.map(|()| ExitCode::SUCCESS)
+        Some(Command::Import(args)) => {
+            refuse();
+            import::import(&args)
+        }
+        Some(Command::Query(command)) => {
+            refuse();
+            query::query(command).map(|()| ExitCode::SUCCESS)
+        }
+        Some(Command::Admin(command)) => {
+            refuse();
+            admin::admin(command).map(|()| ExitCode::SUCCESS)
         }
     };
+    let asked = Asked::of(&line, &matches);
     done.unwrap_or_else(|error| {
-        eprintln!("herdstream: {}", sentence(&error));
-        ExitCode::FAILURE
+        if output::is_unread(&error) {
+            return ExitCode::SUCCESS;
+        }
+        eprintln!("herdstream: {}", sentence(&error, &asked));
+        if error.is::<Misused>() { ExitCode::from(BAD_CONFIGURATION) } else { ExitCode::FAILURE }
     })
 }
 
+/// Does what takes the configuration of a server, or shows that.
+fn server(settings: &Settings, act: impl FnOnce(Config) -> anyhow::Result<()>) -> anyhow::Result<ExitCode> {
+    let config = match Config::load(&settings.flags) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("herdstream: bad configuration\n{error}");
+            return Ok(ExitCode::from(BAD_CONFIGURATION));
+        }
+    };
+    if settings.check_config {
+        print!("{}", config.to_toml());
+        return Ok(ExitCode::SUCCESS);
+    }
+    act(config).map(|()| ExitCode::SUCCESS)
+}
+
 /// An error and its causes in one line, each said once: some messages hold their cause already.
-fn sentence(error: &anyhow::Error) -> String {
+fn sentence(error: &anyhow::Error, asked: &Asked) -> String {
     let mut line = String::new();
     for cause in error.chain() {
-        let text = cause.to_string();
+        let of_client = cause.downcast_ref::<herdstream_client::Error>();
+        let text = of_client.map_or_else(|| cause.to_string(), |error| asked.tell(error));
         if line.is_empty() {
             line = text;
         } else if !line.contains(&text) {
@@ -120,7 +144,7 @@ fn sentence(error: &anyhow::Error) -> String {
             line.push_str(&text);
         }
         // Its cause is the same once more in the words of the transport.
-        if matches!(cause.downcast_ref(), Some(herdstream_client::Error::Refused { .. })) {
+        if matches!(of_client, Some(herdstream_client::Error::Refused { .. })) {
             break;
         }
     }

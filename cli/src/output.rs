@@ -34,6 +34,14 @@ impl OutputArgs {
     }
 }
 
+/// Whether a command failed because nobody reads on what it says, as behind `| head`.
+pub(crate) fn is_unread(error: &anyhow::Error) -> bool {
+    let broken = |cause: &io::Error| cause.kind() == io::ErrorKind::BrokenPipe;
+    // A connection may break likewise, which is another matter.
+    error.chain().all(|cause| !cause.is::<herdstream_client::Error>())
+        && error.chain().filter_map(|cause| cause.downcast_ref()).any(broken)
+}
+
 /// One value of an answer.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Cell {
@@ -79,9 +87,17 @@ impl Rows {
 
     /// Prints all rows; nothing is a word for people, and no rows for programs.
     pub(crate) fn print(&self, format: Format) -> Result<()> {
+        self.print_or(format, None)
+    }
+
+    /// Prints all rows; of none of them people are told `nothing`, beside what programs read.
+    pub(crate) fn print_or(&self, format: Format, nothing: Option<&str>) -> Result<()> {
         let mut out = io::stdout().lock();
+        if let Some(nothing) = nothing.filter(|_| self.rows.is_empty() && format != Format::Table) {
+            eprintln!("herdstream: {nothing}");
+        }
         match format {
-            Format::Table if self.rows.is_empty() => writeln!(out, "nothing")?,
+            Format::Table if self.rows.is_empty() => writeln!(out, "{}", nothing.unwrap_or("nothing"))?,
             Format::Table => writeln!(out, "{}", self.table())?,
             Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&self.json())?)?,
             Format::Csv => self.csv(&mut out)?,

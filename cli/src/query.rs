@@ -1,6 +1,7 @@
 //! `herdstream query`: questions to a server.
 
 mod range;
+mod span;
 mod tables;
 
 use anyhow::{Context as _, Result};
@@ -10,8 +11,11 @@ use herdstream_client::{QueryClient, v1};
 use crate::{
     connect::{ServerArgs, reach},
     output::{Cell, Format, OutputArgs, Rows, time},
-    times::{self, Micros},
+    times::{self, Micros, Moment},
 };
+
+use self::span::Days;
+pub(crate) use self::span::Span;
 
 /// What to ask.
 #[derive(Debug, clap::Subcommand)]
@@ -32,11 +36,11 @@ pub(crate) enum Command {
     Stream(range::StreamArgs),
     /// Newest values as they come, until Ctrl-C, which ends it with exit code 0
     Watch {
-        /// Only this device
-        #[arg(long, required_unless_present = "farm")]
-        device: Option<String>,
         #[command(flatten)]
-        which: Which,
+        watched: Watched,
+        /// Only these metrics
+        #[arg(long = "metric", value_name = "METRIC")]
+        metrics: Vec<String>,
         /// Between two looks
         #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = humantime::parse_duration)]
         interval: std::time::Duration,
@@ -153,36 +157,16 @@ pub(crate) struct Which {
     metrics: Vec<String>,
 }
 
-/// A range of time.
-#[derive(Clone, Copy, Debug, clap::Args)]
-pub(crate) struct Span {
-    /// Start: an age such as -24h or -7d, a date, or a time with its offset
-    #[arg(long, value_name = "TIME", default_value = "-24h", allow_hyphen_values = true, value_parser = times::parse)]
-    pub(crate) from: Micros,
-    /// End, not included
-    #[arg(long, value_name = "TIME", default_value = "now", allow_hyphen_values = true, value_parser = times::parse)]
-    pub(crate) to: Micros,
-}
-
-/// Days of a time zone.
+/// What is watched.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Days {
-    /// First day, as 2026-11-24 [default: six days ago]
-    #[arg(long, value_name = "DATE")]
-    first: Option<String>,
-    /// Last day, included [default: today]
-    #[arg(long, value_name = "DATE")]
-    last: Option<String>,
-    /// Time zone of the days, as Europe/Berlin [default: UTC]
-    #[arg(long, value_name = "ZONE", default_value = "", hide_default_value = true)]
-    time_zone: String,
-}
-
-impl Days {
-    fn dates(&self) -> (String, String) {
-        let ago = |days| times::days_ago(days, &self.time_zone);
-        (self.first.clone().unwrap_or_else(|| ago(6)), self.last.clone().unwrap_or_else(|| ago(0)))
-    }
+#[group(required = true, multiple = true)]
+pub(crate) struct Watched {
+    /// One device
+    #[arg(long)]
+    device: Option<String>,
+    /// All devices of a farm, or only one of it
+    #[arg(long)]
+    farm: Option<i32>,
 }
 
 impl With {
@@ -206,66 +190,74 @@ pub(crate) async fn query(command: Command) -> Result<()> {
         }
         Command::Range(args) => range::range(args).await,
         Command::Stream(args) => range::stream(args).await,
-        Command::Watch { device, which, interval, with } => {
+        Command::Watch { watched, metrics, interval, with } => {
             let request = v1::WatchReadingsRequest {
-                device_uid: device.unwrap_or_default(),
-                farm_id: which.farm.unwrap_or_default(),
-                metric_names: which.metrics,
+                device_uid: watched.device.unwrap_or_default(),
+                farm_id: watched.farm.unwrap_or_default(),
+                metric_names: metrics,
                 interval_ms: u32::try_from(interval.as_millis()).unwrap_or(u32::MAX),
             };
             watch(request, &with).await
         }
         Command::Milkings { farm, animal, span, with } => {
+            let (start_us, end_us) = span.micros(None)?;
             let request = v1::QueryMilkingsRequest {
                 farm_id: farm,
                 animal_id: animal.unwrap_or_default(),
-                start_us: span.from,
-                end_us: span.to,
+                start_us,
+                end_us,
                 ..v1::QueryMilkingsRequest::default()
             };
             let milkings: Vec<_> = with.client().await?.query_milkings_all(request).try_collect().await?;
-            tables::milkings(&milkings).without_empty_columns().print(with.output.format())
+            let nothing = span.nothing((start_us, end_us));
+            let rows = tables::milkings(&milkings).without_empty_columns();
+            rows.print_or(with.output.format(), nothing.as_deref())
         }
         Command::Milk { farm, animal, days, with } => {
-            let (first_date, last_date) = days.dates();
+            let (first, last) = days.dates()?;
             let request = v1::GetMilkProductionDailyRequest {
                 farm_id: farm,
                 animal_id: animal.unwrap_or_default(),
-                first_date,
-                last_date,
-                time_zone: days.time_zone,
+                first_date: first.to_string(),
+                last_date: last.to_string(),
+                time_zone: times::zone_name(days.time_zone),
                 ..v1::GetMilkProductionDailyRequest::default()
             };
             let client = with.client().await?;
-            let days: Vec<_> = client.get_milk_production_daily_all(request).try_collect().await?;
-            tables::milk(&days).without_empty_columns().print(with.output.format())
+            let milk: Vec<_> = client.get_milk_production_daily_all(request).try_collect().await?;
+            let rows = tables::milk(&milk).without_empty_columns();
+            rows.print_or(with.output.format(), days.nothing((first, last)).as_deref())
         }
         Command::FarmSummary { farm, metrics, device_type, days, with } => {
-            let (first_date, last_date) = days.dates();
+            let (first, last) = days.dates()?;
             let request = v1::GetFarmDailySummaryRequest {
                 farm_id: farm,
-                first_date,
-                last_date,
-                time_zone: days.time_zone,
+                first_date: first.to_string(),
+                last_date: last.to_string(),
+                time_zone: times::zone_name(days.time_zone),
                 metric_names: metrics,
                 device_type: device_type.unwrap_or_default(),
             };
-            let from = times::parse(&request.first_date).unwrap_or(Micros::MAX);
+            let from = Moment::Day(first).micros(days.time_zone);
             let answer = with.client().await?.get_farm_daily_summary(request).await?;
             tell_kept_from(answer.kept_from_us, from);
-            tables::farm_days(&answer.days).without_empty_columns().print(with.output.format())
+            let rows = tables::farm_days(&answer.days).without_empty_columns();
+            rows.print_or(with.output.format(), days.nothing((first, last)).as_deref())
         }
         Command::Animal { animal, which, span, with } => {
+            let (start_us, end_us) = span.micros(None)?;
             let request = v1::GetAnimalMetricsRequest {
                 animal_id: animal,
                 farm_id: which.farm.unwrap_or_default(),
-                start_us: span.from,
-                end_us: span.to,
+                start_us,
+                end_us,
                 metric_names: which.metrics,
             };
             let answer = with.client().await?.get_animal_metrics(request).await?;
-            tell_kept_from(answer.kept_from_us, span.from);
-            tables::animal(&answer.metrics).without_empty_columns().print(with.output.format())
+            tell_kept_from(answer.kept_from_us, start_us);
+            let nothing = span.nothing((start_us, end_us));
+            let rows = tables::animal(&answer.metrics).without_empty_columns();
+            rows.print_or(with.output.format(), nothing.as_deref())
         }
         Command::Devices { farm, with } => {
             let farm_id = farm.unwrap_or_default();

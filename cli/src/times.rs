@@ -1,32 +1,89 @@
 //! Times as people write and read them.
 
-use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
+use chrono::{DateTime, NaiveDate, NaiveTime, SecondsFormat, TimeDelta, TimeZone as _, Utc};
+use chrono_tz::Tz;
+
+use crate::refusal::Misused;
 
 /// Microseconds since 1970.
 pub(crate) type Micros = i64;
 
-/// Reads "now", an age such as "-24h", a date (its start in UTC) or a time with its offset.
-pub(crate) fn parse(text: &str) -> Result<Micros, String> {
+/// A moment as it was typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moment {
+    At(Micros),
+    /// The start of a day, of a zone that another option names.
+    Day(NaiveDate),
+}
+
+impl Moment {
+    /// The moment; of no zone: UTC.
+    pub(crate) fn micros(self, zone: Option<Tz>) -> Micros {
+        match self {
+            Self::At(time_us) => time_us,
+            Self::Day(date) => start_of(date, zone.unwrap_or_default()),
+        }
+    }
+}
+
+/// Reads "now", an age such as "-24h", a date (its start) or a time with its offset.
+pub(crate) fn parse(text: &str) -> Result<Moment, String> {
     let now = Utc::now();
     if text == "now" {
-        return Ok(now.timestamp_micros());
+        return Ok(Moment::At(now.timestamp_micros()));
     }
     if let Some(age) = text.strip_prefix('-') {
         let age =
             humantime::parse_duration(age).map_err(|error| format!("no age such as -24h or -7d: {error}"))?;
         let micros = i64::try_from(age.as_micros()).map_err(|_| "older than time itself".to_owned())?;
-        return Ok(now.timestamp_micros().saturating_sub(micros));
+        return Ok(Moment::At(now.timestamp_micros().saturating_sub(micros)));
     }
-    if let Ok(date) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
-        return Ok(date.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_micros());
+    if let Ok(date) = parse_date(text) {
+        return Ok(Moment::Day(date));
     }
     match DateTime::parse_from_rfc3339(text) {
-        Ok(time) => Ok(time.timestamp_micros()),
+        Ok(time) => Ok(Moment::At(time.timestamp_micros())),
         Err(_) => {
             Err("expected now, -24h, 2026-11-24, or a time with its offset such as 2026-11-24T06:00:00+01:00"
                 .to_owned())
         }
     }
+}
+
+/// Reads a date such as 2026-11-24.
+pub(crate) fn parse_date(text: &str) -> Result<NaiveDate, String> {
+    let date = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok().filter(|_| text.len() == 10);
+    date.ok_or_else(|| "expected a date such as 2026-11-24".to_owned())
+}
+
+/// Reads the name of a time zone.
+pub(crate) fn parse_zone(text: &str) -> Result<Tz, String> {
+    text.parse().map_err(|_| "expected the name of a time zone such as Europe/Berlin".to_owned())
+}
+
+/// As requests name a zone; none is UTC.
+pub(crate) fn zone_name(zone: Option<Tz>) -> String {
+    zone.map(|zone| zone.name().to_owned()).unwrap_or_default()
+}
+
+/// Midnight, or the first quarter of an hour after it that the clock of the zone shows.
+fn start_of(date: NaiveDate, zone: Tz) -> Micros {
+    let midnight = date.and_time(NaiveTime::MIN);
+    let quarters = (0..=96).map(|quarter| midnight + TimeDelta::minutes(15 * quarter));
+    let mut starts = quarters.filter_map(|time| zone.from_local_datetime(&time).earliest());
+    starts.next().map_or_else(|| midnight.and_utc().timestamp_micros(), |time| time.timestamp_micros())
+}
+
+/// Refuses a range of time that ends before it begins.
+///
+/// # Errors
+///
+/// [`Misused`], with both ends.
+pub(crate) fn check(from: Micros, to: Micros) -> Result<(), Misused> {
+    if from < to {
+        return Ok(());
+    }
+    Err(Misused(format!("--to {} is not after --from {}: nothing lies between them", show(to), show(from))))
 }
 
 /// As RFC 3339 in UTC, with as many decimals as it needs.
@@ -35,30 +92,64 @@ pub(crate) fn show(time_us: Micros) -> String {
         .map_or_else(|| time_us.to_string(), |time| time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
 }
 
-/// Days before today in a time zone, as a date; of no known zone: UTC.
-pub(crate) fn days_ago(days: i64, time_zone: &str) -> String {
-    let zone: chrono_tz::Tz = time_zone.parse().unwrap_or_default();
-    (Utc::now().with_timezone(&zone).date_naive() - chrono::TimeDelta::days(days)).to_string()
+/// As RFC 3339 in UTC, without seconds: where those do not matter.
+pub(crate) fn show_minute(time_us: Micros) -> String {
+    DateTime::from_timestamp_micros(time_us)
+        .map_or_else(|| time_us.to_string(), |time| time.format("%Y-%m-%dT%H:%MZ").to_string())
+}
+
+/// The date of a moment in a time zone; of no zone: UTC.
+pub(crate) fn show_date(time_us: Micros, zone: Option<Tz>) -> String {
+    DateTime::from_timestamp_micros(time_us).map_or_else(
+        || time_us.to_string(),
+        |time| time.with_timezone(&zone.unwrap_or_default()).date_naive().to_string(),
+    )
+}
+
+/// Days before today in a time zone; of no zone: UTC.
+pub(crate) fn days_ago(days: i64, zone: Option<Tz>) -> NaiveDate {
+    Utc::now().with_timezone(&zone.unwrap_or_default()).date_naive() - TimeDelta::days(days)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn utc(text: &str) -> Micros {
+        parse(text).unwrap().micros(None)
+    }
+
     #[test]
     fn times_are_read_as_they_are_shown() {
         for text in ["2026-11-24T05:00:00Z", "1969-12-31T23:59:59.500Z", "2026-11-24T05:00:00.000001Z"] {
-            assert_eq!(show(parse(text).unwrap()), text);
+            assert_eq!(show(utc(text)), text);
         }
-        assert_eq!(show(parse("2026-11-24T06:00:00+05:45").unwrap()), "2026-11-24T00:15:00Z");
-        assert_eq!(show(parse("2026-11-24").unwrap()), "2026-11-24T00:00:00Z");
+        assert_eq!(show(utc("2026-11-24T06:00:00+05:45")), "2026-11-24T00:15:00Z");
+        assert_eq!(show(utc("2026-11-24")), "2026-11-24T00:00:00Z");
         let now = Utc::now().timestamp_micros();
-        assert!((parse("-1h").unwrap() - (now - 3_600_000_000)).abs() < 60_000_000);
-        let today = |zone| NaiveDate::parse_from_str(&days_ago(0, zone), "%Y-%m-%d").unwrap();
+        assert!((utc("-1h") - (now - 3_600_000_000)).abs() < 60_000_000);
         // Noon on the line: one of them has always a day more.
-        assert!(today("Pacific/Kiritimati") > today("Pacific/Niue"));
+        let today = |zone| days_ago(0, Some(zone));
+        assert!(today(Tz::Pacific__Kiritimati) > today(Tz::Pacific__Niue));
         for text in ["", "yesterday", "2026-11-24T05:00:00", "24.11.2026", "-", "-x"] {
             assert!(parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn dates_are_those_of_the_zone() {
+        for (zone, date, start) in [
+            (Tz::Europe__Berlin, "2026-10-25", "2026-10-24T22:00:00Z"),
+            (Tz::Europe__Berlin, "2026-10-26", "2026-10-25T23:00:00Z"),
+            (Tz::Asia__Kathmandu, "2026-10-25", "2026-10-24T18:15:00Z"),
+            // There the clock went from midnight to one o'clock.
+            (Tz::America__Sao_Paulo, "2018-11-04", "2018-11-04T03:00:00Z"),
+        ] {
+            let start_us = parse(date).unwrap().micros(Some(zone));
+            assert_eq!((show(start_us).as_str(), show_date(start_us, Some(zone)).as_str()), (start, date));
+        }
+        // A time with its offset is the same everywhere.
+        let time = parse("2026-10-25T00:00:00Z").unwrap();
+        assert_eq!(time.micros(Some(Tz::Europe__Berlin)), time.micros(None));
     }
 }

@@ -81,6 +81,62 @@ fn help_and_version_teach() {
 }
 
 #[test]
+fn settings_of_the_server_stand_only_where_they_act() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let help = |args: &[&str]| run(herdstream(dir.path()).args(args).arg("--help")).1;
+    let options =
+        ["--listen", "--data-dir", "--database-url", "--allow-anonymous", "--check-config", "--log-"];
+    for option in options {
+        for with in [&[][..], &["serve"], &["migrate"]] {
+            assert!(help(with).contains(option), "{with:?} {option}");
+        }
+        for without in [&["query", "range"][..], &["query"], &["import"], &["admin", "lifecycle"]] {
+            assert!(!help(without).contains(option), "{without:?} {option}");
+        }
+    }
+    for (args, wanted) in [
+        (&["query", "info", "--listen", "127.0.0.1:1"][..], "unexpected argument '--listen'"),
+        (&["--data-dir", "elsewhere", "query", "info"], "--data-dir is for a server, and `herdstream query`"),
+        (&["--check-config", "import", "history.csv"], "--check-config is for a server"),
+    ] {
+        let (code, out, err) = run(herdstream(dir.path()).args(args));
+        assert_eq!((code, out.as_str()), (Some(2), ""), "{args:?}: {err}");
+        assert!(err.contains(wanted), "{args:?}: {err}");
+    }
+    // Before the command as well as after it, where it counts more; the environment is below both.
+    std::fs::write(dir.path().join("before.toml"), "[ingest]\nmax_streams = 1\n").expect("a file");
+    std::fs::write(dir.path().join("after.toml"), "[ingest]\nmax_streams = 2\n").expect("a file");
+    for (args, wanted) in [
+        (&["--data-dir", "one", "serve", "--check-config"][..], "data_dir = \"one\""),
+        (&["--check-config", "--data-dir", "one", "serve", "--data-dir", "two"], "data_dir = \"two\""),
+        (&["--check-config", "serve", "--allow-anonymous"], "allow_anonymous = true"),
+        (&["--config", "before.toml", "serve", "--check-config"], "max_streams = 1"),
+        (
+            &["--config", "before.toml", "serve", "--check-config", "--config", "after.toml"],
+            "max_streams = 2",
+        ),
+    ] {
+        let (code, out, err) = run(herdstream(dir.path()).env("HERDSTREAM_CONFIG", "missing.toml").args(
+            if args.contains(&"--config") {
+                args.to_vec()
+            } else {
+                [&["--config", "before.toml"], args].concat()
+            },
+        ));
+        assert_eq!(code, Some(0), "{args:?}: {err}");
+        assert!(out.lines().any(|line| line == wanted), "{args:?}: {wanted} is missing in:\n{out}");
+    }
+    // A client may be where a server is configured.
+    let (code, _, err) = run(herdstream(dir.path()).env("HERDSTREAM_CONFIG", "before.toml").args([
+        "query",
+        "info",
+        "--endpoint",
+        "http://127.0.0.1:1",
+    ]));
+    assert_eq!(code, Some(1), "{err}");
+}
+
+#[test]
 fn check_config_prints_what_is_in_effect_and_starts_nothing() {
     let dir = tempfile::tempdir().expect("a directory");
     let file =

@@ -106,6 +106,14 @@ impl Columns {
                 .collect(),
             ),
         };
+        if let [one] = header
+            && let Some((delimiter, _)) =
+                [("';'", ';'), ("tab", '\t'), ("'|'", '|')].into_iter().find(|(_, sign)| one.contains(*sign))
+        {
+            bail!(
+                "the header is one column, {one:?}: say with --delimiter {delimiter} what separates its columns"
+            );
+        }
         for name in required {
             if !names.iter().any(|have| have == name) && !given.contains(name) {
                 bail!(

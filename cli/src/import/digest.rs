@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::Reading;
 
 /// The producer of a file's log.
-pub(super) fn producer(file: &Path, reading: &Reading) -> Result<Uuid> {
+pub(super) fn producer(file: &Path, reading: &Reading, delimiter: u8) -> Result<Uuid> {
     let mut hasher = Xxh3::new();
     let mut content = File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
     let mut piece = vec![0; 1 << 20];
@@ -25,5 +25,9 @@ pub(super) fn producer(file: &Path, reading: &Reading) -> Result<Uuid> {
     let reading = Reading { skip_bad_rows: false, ..reading.clone() };
     // The way a file is cut into blocks belongs to it, too.
     hasher.update(format!("{reading:?} {} {}", super::run::BLOCK_ROWS, super::run::BLOCK_BYTES).as_bytes());
+    // Commas are not told, as they were not before there was a choice.
+    if delimiter != b',' {
+        hasher.update(&[delimiter]);
+    }
     Ok(Uuid::new_v8(hasher.digest128().to_be_bytes()))
 }

@@ -161,7 +161,10 @@ fn real(value: &Value) -> Result<f64, String> {
     match value {
         Value::Real(value) => Ok(*value),
         Value::Integer(number) => Ok(*number as f64),
-        Value::Text(text) => text.trim().parse().map_err(|_| format!("{value} is not a number")),
+        Value::Text(text) => text.trim().parse().map_err(|_| {
+            let way_out = if text.contains(',') { ": decimals stand after a point" } else { "" };
+            format!("{value} is not a number{way_out}")
+        }),
         other => Err(format!("{other} is not a number")),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    io::IsTerminal as _,
+    io::{IsTerminal as _, Write as _},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -60,16 +60,26 @@ impl Tally {
     }
 }
 
+/// Opens a file, and finds out what it holds.
+///
+/// # Errors
+///
+/// It cannot be opened, or does not have the columns.
+pub(super) fn open(args: &Args, file: &Path) -> Result<(Source, Columns)> {
+    let source = Source::open(file, args.delimiter)?;
+    let columns = Columns::of(&source.header, &args.reading);
+    let columns = columns.with_context(|| format!("cannot import {}", file.display()))?;
+    Ok((source, columns))
+}
+
 /// Imports one file; answers how many rows were skipped or refused.
 pub(super) async fn import_file(args: &Args, server: Option<&Server>, file: &Path) -> Result<u64> {
     let name = file.display();
-    let mut source = Source::open(file)?;
-    let columns =
-        Columns::of(&source.header, &args.reading).with_context(|| format!("cannot import {name}"))?;
+    let (mut source, columns) = open(args, file)?;
     if !columns.unread.is_empty() {
         eprintln!("{name}: columns that are not read: {}", columns.unread.join(", "));
     }
-    let producer = digest::producer(file, &args.reading)?.to_string();
+    let producer = digest::producer(file, &args.reading, args.delimiter)?.to_string();
     let earlier = match server {
         Some(server) => server.earlier(&producer, SHOWN).await?,
         None => Earlier::default(),
@@ -115,7 +125,7 @@ fn check(file: &Path, columns: &Columns, args: &Args) -> Result<()> {
     let name = file.display();
     let mut bad = 0_u64;
     let mut first = None;
-    for record in Source::open(file)? {
+    for record in Source::open(file, args.delimiter)? {
         let record = record.with_context(|| format!("cannot read {name}"))?;
         if let Err(why) = Row::of(&record, columns, &args.reading) {
             bad += 1;
@@ -207,9 +217,15 @@ impl Import<'_> {
         let progress = &self.progress;
         let told =
             |error: &herdstream_client::Error| progress.say(&format!("waiting for the server: {error}"));
-        let answer = server.write(&request, told).await.with_context(|| {
-            format!("block {} was not stored; start the import again to go on from there", self.offset)
-        })?;
+        let answer = match server.write(&request, told).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                let way_out =
+                    if error.is_retryable() { "; start the import again to go on from there" } else { "" };
+                let what = format!("block {} was not stored{way_out}", self.offset);
+                return Err(anyhow::Error::new(error).context(what));
+            }
+        };
         self.tally.stored += u64::from(answer.stored);
         self.tally.quarantined += u64::from(answer.quarantined);
         for rejection in &answer.rejections {
@@ -231,34 +247,45 @@ impl Import<'_> {
             if kind == Kind::Readings { format!(" of {} series", tally.series.len()) } else { String::new() };
         let name = file.display();
         let rows = HumanCount(tally.rows);
-        if args.dry_run {
-            println!("{name}: {rows} {what}{series}{span}; nothing was stored, as --dry-run asks");
+        if tally.rows == 0 && tally.bad == 0 {
+            say(format_args!("{name}: it has no rows, only a header: nothing is to be stored"));
+        } else if args.dry_run {
+            say(format_args!(
+                "{name}: {rows} {what}{series}{span}; {bad} cannot be read; nothing was stored, as --dry-run asks, and \
+                 the server may still refuse names, values and times",
+                bad = HumanCount(tally.bad)
+            ));
         } else if tally.before == tally.rows && tally.bad == 0 && tally.refused_before == 0 {
-            println!("{name}: {rows} {what}{series}{span}; all of them were stored before");
+            say(format_args!("{name}: {rows} {what}{series}{span}; all of them were stored before"));
         } else {
             let rate = tally.stored as f64 / took.as_secs_f64().max(1e-3);
-            println!(
+            say(format_args!(
                 "{name}: {rows} {what}{series}{span}; {} stored now ({} a second), {} before, {} refused, {} skipped",
                 HumanCount(tally.stored),
                 HumanCount(rate as u64),
                 HumanCount(tally.before.saturating_sub(tally.refused_before)),
                 HumanCount(tally.quarantined + tally.refused_before),
                 HumanCount(tally.bad)
-            );
+            ));
         }
         for reason in &tally.reasons {
-            println!("  {reason}");
+            say(format_args!("  {reason}"));
         }
         let refused = tally.bad + tally.quarantined + tally.refused_before;
         if refused > tally.reasons.len() as u64 {
-            println!("  and {} more", HumanCount(refused - tally.reasons.len() as u64));
+            say(format_args!("  and {} more", HumanCount(refused - tally.reasons.len() as u64)));
         }
         if tally.bad > 0 {
-            println!("  skipped rows are in {}", rejected.path.display());
+            say(format_args!("  skipped rows are in {}", rejected.path.display()));
         }
         rejected.finish()?;
         Ok(refused)
     }
+}
+
+/// Says something; that nobody reads it is no reason to stop an import.
+fn say(text: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 /// A batch that carries its series.

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     fs::File,
-    io::{self, BufReader, Read},
+    io::{self, BufReader, Read, Seek as _},
     path::Path,
     sync::{
         Arc,
@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use super::parquet::ParquetRows;
 
@@ -75,10 +75,10 @@ pub(super) struct Source {
 }
 
 impl Source {
-    pub(super) fn open(path: &Path) -> Result<Self> {
+    pub(super) fn open(path: &Path, delimiter: u8) -> Result<Self> {
         let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
         let is_parquet = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"));
-        if is_parquet { Self::parquet(file) } else { Self::csv(file) }
+        if is_parquet { Self::parquet(file) } else { Self::csv(file, delimiter) }
             .with_context(|| format!("cannot read {}", path.display()))
     }
 
@@ -87,13 +87,17 @@ impl Source {
         self.read.load(Ordering::Relaxed)
     }
 
-    fn csv(file: File) -> Result<Self> {
+    fn csv(mut file: File, delimiter: u8) -> Result<Self> {
+        refuse_compressed(&mut file)?;
         let size = file.metadata()?.len();
         let read = Arc::new(AtomicU64::new(0));
         let counted = Counted { inner: BufReader::with_capacity(1 << 20, file), read: Arc::clone(&read) };
         // A row of another length is a bad row, and not the end of the file.
-        let mut reader =
-            csv::ReaderBuilder::new().trim(csv::Trim::Headers).flexible(true).from_reader(counted);
+        let mut reader = csv::ReaderBuilder::new()
+            .delimiter(delimiter)
+            .trim(csv::Trim::Headers)
+            .flexible(true)
+            .from_reader(counted);
         // Of columns that nobody reads, nobody has to know the encoding.
         let name = |name: &[u8]| String::from_utf8_lossy(name).trim_start_matches('\u{feff}').to_owned();
         let header = reader.byte_headers()?.iter().map(name).collect();
@@ -115,6 +119,31 @@ impl Source {
         });
         Ok(Self { header, size, is_csv: false, place_name: "row", read, rows: Box::new(rows) })
     }
+}
+
+/// Reads what separates fields: an ASCII character, or "tab".
+pub(super) fn parse_delimiter(text: &str) -> Result<u8, String> {
+    match text.as_bytes() {
+        b"tab" | b"\\t" => Ok(b'\t'),
+        // A quotation mark and the ends of lines have a meaning of their own.
+        [byte] if byte.is_ascii() && !b"\"\r\n".contains(byte) => Ok(*byte),
+        _ => Err("expected a character such as \";\", or \"tab\"".to_owned()),
+    }
+}
+
+/// Refuses what looks like a file that must be unpacked first.
+fn refuse_compressed(file: &mut File) -> Result<()> {
+    let mut start = Vec::new();
+    Read::by_ref(file).take(4).read_to_end(&mut start)?;
+    file.rewind().context("it is read more than once, which no pipe allows: give a file")?;
+    let (kind, way_out) = match start.as_slice() {
+        [0x1f, 0x8b, ..] => ("it is compressed with gzip", "unpack it first, as with gunzip"),
+        [0x28, 0xb5, 0x2f, 0xfd] => ("it is compressed with zstd", "unpack it first, as with unzstd"),
+        b"PK\x03\x04" => ("it is a zip archive or a spreadsheet", "unpack it, or save it as CSV"),
+        b"PAR1" => ("it is Parquet", "give it a name that ends with .parquet"),
+        _ => return Ok(()),
+    };
+    bail!("{kind}, and CSV is expected: {way_out}");
 }
 
 impl Iterator for Source {

@@ -1,13 +1,22 @@
 //! One metric over time.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 
 use anyhow::Result;
+use chrono_tz::Tz;
 use futures::TryStreamExt as _;
-use herdstream_client::v1;
+use herdstream_client::{Error, v1};
 
 use super::{Span, With, name, tables, tell_kept_from};
-use crate::{chart, output::Format, times::Micros};
+use crate::{
+    chart,
+    output::{Cell, Format},
+    refusal::days_of_too_many,
+    times::{self, Micros},
+};
+
+/// Points of a chart that fits a terminal.
+const DEFAULT_POINTS: u32 = 120;
 
 pub(super) const HELP: &str = "\
 Examples:
@@ -16,7 +25,7 @@ Examples:
   herdstream query range --farm 1 --metric temperature --resolution hour --stat avg --stat max --format csv
   herdstream query range --device tank-1 --metric tank_temperature --resolution raw --from -1h
 
-Without --resolution the finest is taken that gives at most --max-points.";
+Without --resolution the finest is taken that gives at most --max-points. Days are shown as dates of --time-zone.";
 
 /// What the range is about.
 #[derive(Clone, Debug, clap::Args)]
@@ -51,13 +60,13 @@ pub(crate) struct Args {
     /// What is told of each bucket [default: count, avg, min, max]
     #[arg(long = "stat", value_enum, value_name = "STATISTIC")]
     statistics: Vec<Statistic>,
-    /// Time zone of days, as Europe/Berlin [default: UTC]
-    #[arg(long, value_name = "ZONE", default_value = "", hide_default_value = true)]
-    time_zone: String,
-    /// With the resolution auto at most so many points
-    #[arg(long, default_value_t = 120)]
-    max_points: u32,
-    /// Draw a chart, too [default: above a table on a terminal]
+    /// Time zone of days, and of --from and --to where they are dates, as Europe/Berlin [default: UTC]
+    #[arg(long, value_name = "ZONE", value_parser = times::parse_zone)]
+    time_zone: Option<Tz>,
+    /// With the resolution auto at most so many points [default: 120, or a point a day]
+    #[arg(long, value_name = "COUNT")]
+    max_points: Option<u32>,
+    /// Draw a chart, too: above a table, beside JSON and CSV on standard error [default: on a terminal]
     #[arg(long, overrides_with = "no_chart")]
     chart: bool,
     /// Draw none
@@ -136,42 +145,64 @@ impl Statistic {
 pub(super) async fn range(args: Args) -> Result<()> {
     let Args { subject, metric, span, resolution, statistics, time_zone, max_points, chart, no_chart, with } =
         args;
+    let (start_us, end_us) = span.micros(time_zone)?;
     let mut request = v1::QueryRangeRequest {
         device_uid: subject.device.unwrap_or_default(),
         animal_id: subject.animal.unwrap_or_default(),
         zone_id: subject.zone.unwrap_or_default(),
         farm_id: subject.farm.unwrap_or_default(),
         metric_name: metric,
-        start_us: span.from,
-        end_us: span.to,
+        start_us,
+        end_us,
         page_size: 10_000,
         resolution: resolution.message().into(),
         statistics: statistics.iter().map(|statistic| statistic.message().into()).collect(),
-        time_zone,
-        max_points,
+        time_zone: times::zone_name(time_zone),
+        max_points: max_points.unwrap_or(DEFAULT_POINTS),
         ..v1::QueryRangeRequest::default()
     };
     let client = with.client().await?;
     let (mut readings, mut buckets) = (Vec::new(), Vec::new());
-    loop {
-        let page = client.query_range(request.clone()).await?;
+    let by_day = loop {
+        let page = match client.query_range(request.clone()).await {
+            // Nobody asked for so few points, and nothing is wider than days.
+            Err(Error::Refused { status, .. })
+                if max_points.is_none() && days_of_too_many(status.message()).is_some() =>
+            {
+                request.resolution = v1::Resolution::Day.into();
+                client.query_range(request.clone()).await?
+            }
+            answer => answer?,
+        };
         if request.page_token.is_empty() {
-            tell_kept_from(page.kept_from_us, span.from);
+            tell_kept_from(page.kept_from_us, start_us);
         }
+        let by_day = page.resolution() == v1::Resolution::Day;
         readings.extend(page.series);
         add_buckets(&mut buckets, page.aggregates);
         request.page_token = page.next_page_token;
         if request.page_token.is_empty() {
-            break;
+            break by_day;
         }
-    }
+    };
     let format = with.output.format();
     let terminal = std::io::stdout().is_terminal() && format == Format::Table;
     if chart || (terminal && !no_chart) {
-        draw(&readings, &buckets);
+        let show = |time_us| if by_day { times::show_date(time_us, time_zone) } else { times::show(time_us) };
+        let drawn = draw(&readings, &buckets, show);
+        // A program that reads JSON or CSV finds nothing else there.
+        if format == Format::Table {
+            std::io::stdout().write_all(drawn.as_bytes())?;
+        } else {
+            eprint!("{drawn}");
+        }
     }
-    let rows = if buckets.is_empty() { tables::readings(&readings) } else { tables::buckets(&buckets) };
-    rows.without_empty_columns().print(format)
+    let start = |time_us| {
+        if by_day { Cell::Text(times::show_date(time_us, time_zone)) } else { Cell::Time(time_us) }
+    };
+    let rows =
+        if buckets.is_empty() { tables::readings(&readings) } else { tables::buckets(&buckets, start) };
+    rows.without_empty_columns().print_or(format, span.nothing((start_us, end_us)).as_deref())
 }
 
 /// Joins the pages of each line.
@@ -185,7 +216,11 @@ fn add_buckets(all: &mut Vec<v1::SeriesBuckets>, page: Vec<v1::SeriesBuckets>) {
 }
 
 /// A chart of each of the first lines.
-fn draw(readings: &[v1::SeriesReadings], buckets: &[v1::SeriesBuckets]) {
+fn draw(
+    readings: &[v1::SeriesReadings],
+    buckets: &[v1::SeriesBuckets],
+    show: impl Fn(Micros) -> String,
+) -> String {
     const MOST: usize = 4;
     let width = terminal_size::terminal_size().map_or_else(columns, |(width, _)| width.0.into());
     let of_readings = readings.iter().map(|line| {
@@ -200,9 +235,9 @@ fn draw(readings: &[v1::SeriesReadings], buckets: &[v1::SeriesBuckets]) {
         (name(line.series.as_ref()), points.collect())
     });
     let lines: Vec<(String, Vec<(Micros, f64)>)> = of_readings.chain(of_buckets).take(MOST).collect();
-    for (title, points) in lines {
-        println!("{}", chart::draw(&title, &points, width.min(120)));
-    }
+    let drawn = lines.iter().map(|(title, points)| chart::draw(title, points, width.min(120), &show));
+    // What cannot be drawn takes no room.
+    drawn.filter(|chart| !chart.is_empty()).map(|chart| chart + "\n").collect()
 }
 
 /// Where there is no terminal: as wide as the environment says.
@@ -212,14 +247,15 @@ fn columns() -> usize {
 
 pub(super) async fn stream(args: StreamArgs) -> Result<()> {
     let StreamArgs { subject, metrics, span, with } = args;
+    let (start_us, end_us) = span.micros(None)?;
     let request = v1::StreamRangeRequest {
         device_uid: subject.device.unwrap_or_default(),
         animal_id: subject.animal.unwrap_or_default(),
         zone_id: subject.zone.unwrap_or_default(),
         farm_id: subject.farm.unwrap_or_default(),
         metric_names: metrics,
-        start_us: span.from,
-        end_us: span.to,
+        start_us,
+        end_us,
     };
     let format = with.output.format();
     let mut parts = Box::pin(with.client().await?.stream_range(request).await?);
@@ -227,6 +263,9 @@ pub(super) async fn stream(args: StreamArgs) -> Result<()> {
     while let Some(part) = parts.try_next().await? {
         // One header for all parts, however many come.
         tables::readings(std::slice::from_ref(&part)).print_part(format, std::mem::take(&mut first))?;
+    }
+    if let Some(nothing) = span.nothing((start_us, end_us)).filter(|_| first) {
+        eprintln!("herdstream: {nothing}");
     }
     Ok(())
 }

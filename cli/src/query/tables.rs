@@ -2,7 +2,10 @@
 
 use herdstream_client::v1;
 
-use crate::output::{Cell, Rows, time};
+use crate::{
+    output::{Cell, Rows, time},
+    times::Micros,
+};
 
 fn of_series(key: Option<&v1::SeriesKey>) -> [Cell; 5] {
     let key = key.cloned().unwrap_or_default();
@@ -43,7 +46,8 @@ pub(super) fn readings(series: &[v1::SeriesReadings]) -> Rows {
     rows
 }
 
-pub(super) fn buckets(lines: &[v1::SeriesBuckets]) -> Rows {
+/// `start` shows when a bucket begins.
+pub(super) fn buckets(lines: &[v1::SeriesBuckets], start: impl Fn(Micros) -> Cell) -> Rows {
     let mut rows = Rows::new(&[
         "start", "farm", "device", "type", "metric", "unit", "count", "sum", "avg", "min", "max", "stddev",
         "median", "p95", "valid", "errors",
@@ -51,7 +55,7 @@ pub(super) fn buckets(lines: &[v1::SeriesBuckets]) -> Rows {
     for line in lines {
         let key = of_series(line.series.as_ref());
         for bucket in &line.buckets {
-            let mut row = vec![Cell::Time(bucket.start_us)];
+            let mut row = vec![start(bucket.start_us)];
             row.extend(key.clone());
             row.push(bucket.count.into());
             let values =

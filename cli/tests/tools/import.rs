@@ -279,6 +279,74 @@ fn a_dry_run_counts_and_stores_nothing() {
 }
 
 #[test]
+fn a_dry_run_says_what_it_does_not_check() {
+    let server = Server::start();
+    let future = show(Utc::now() + TimeDelta::days(2));
+    server.write("future.csv", &format!("{HEADER}{future},collar-1,collar,1,steps,1,1\n"));
+    let said = server.ok(&["import", "--dry-run", "future.csv"]);
+    assert!(said.contains("0 cannot be read") && said.contains("the server may still refuse"), "{said}");
+    assert_eq!(server.run(&["import", "future.csv"]).code, Some(3));
+    let help = server.ok(&["import", "--help"]);
+    assert!(help.contains("Not checked is what only a server judges"), "{help}");
+}
+
+#[test]
+fn all_files_are_looked_at_before_the_first_is_imported() {
+    let server = Server::start();
+    let (text, wanted) = history("collar-1", 3);
+    server.write("good.csv", &text);
+    server.write("foreign.csv", "when,sensor,value\n");
+    for (second, part) in
+        [("missing.csv", "cannot open missing.csv"), ("foreign.csv", "cannot import foreign.csv")]
+    {
+        let said = server.run(&["import", "good.csv", second]);
+        assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{said:?}");
+        assert!(said.err.contains(part), "{said:?}");
+        assert!(server.readings("collar-1").is_empty());
+    }
+    server.write("empty.csv", HEADER);
+    let said = server.ok(&["import", "empty.csv", "good.csv"]);
+    assert!(said.starts_with("empty.csv: it has no rows") && said.contains("3 stored now"), "{said}");
+    assert!(server.readings("collar-1") == wanted);
+}
+
+#[test]
+fn fields_may_be_separated_by_something_else() {
+    let server = Server::start();
+    let (text, wanted) = history("collar-1", 3);
+    for (name, sign, option) in [("a.csv", ";", ";"), ("b.csv", "\t", "tab")] {
+        let device = format!("collar-{name}");
+        server.write(name, &text.replace("collar-1", &device).replace(',', sign));
+        for _ in 0..2 {
+            server.ok(&["import", name, "--delimiter", option]);
+        }
+        assert!(server.readings(&device) == wanted, "{name}");
+    }
+    server.write("c.csv", &text.replace(',', ";").replace(";2;", ";2,5;"));
+    let said = server.run(&["import", "c.csv", "--delimiter", ";"]);
+    assert!(said.code == Some(1) && said.err.contains("decimals stand after a point"), "{said:?}");
+}
+
+#[test]
+fn an_import_that_nobody_listens_to_goes_on() {
+    let server = Server::start();
+    let mut wanted = Vec::new();
+    for device in ["collar-1", "collar-2"] {
+        let (text, rows) = history(device, 3);
+        server.write(&format!("{device}.csv"), &text);
+        wanted.push((device, rows));
+    }
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut import = server.command(&["import", "collar-1.csv", "collar-2.csv"]);
+    let status = import.stdout(writer).status().expect("it ends");
+    assert_eq!(status.code(), Some(0));
+    for (device, rows) in wanted {
+        assert!(server.readings(device) == rows, "{device}");
+    }
+}
+
+#[test]
 fn milkings_are_told_from_readings_by_their_columns() {
     let server = Server::start();
     let time = show(midnight(2) + TimeDelta::hours(5));
@@ -301,6 +369,9 @@ fn what_cannot_be_imported_says_how_it_could() {
     let server = Server::start();
     server.write("foreign.csv", "when,sensor,value\n");
     server.write("good.csv", HEADER);
+    server.write("semicolons.csv", &HEADER.replace(',', ";"));
+    server.write("tabs.csv", &HEADER.replace(',', "\t"));
+    fs::write(server.path("packed.csv.gz"), b"\x1f\x8b\x08\x00\x00\x00\x00\x00").expect("a file");
     for (args, code, parts) in [
         (
             &["foreign.csv"][..],
@@ -308,6 +379,10 @@ fn what_cannot_be_imported_says_how_it_could() {
             &["there is no column time", "when, sensor, value", "--map THEIRS=time"][..],
         ),
         (&["missing.csv"], 1, &["cannot open missing.csv"]),
+        (&["semicolons.csv"], 1, &["cannot import semicolons.csv", "one column", "--delimiter ';'"]),
+        (&["tabs.csv"], 1, &["cannot import tabs.csv", "one column", "--delimiter tab"]),
+        (&["good.csv", "--delimiter", ";;"], 2, &["--delimiter", "tab"]),
+        (&["packed.csv.gz"], 1, &["cannot read packed.csv.gz", "compressed with gzip", "gunzip"]),
         (&["good.csv", "--map", "a=b"], 2, &["\"b\" is no column"]),
         (
             &["good.csv", "--endpoint", "http://127.0.0.1:1", "--patience", "150ms"],

@@ -6,3 +6,4 @@ mod query;
 mod server;
 mod terminal;
 mod watch;
+mod words;

@@ -1,6 +1,6 @@
 //! Answers are read by programs as they are by people.
 
-use std::{collections::BTreeSet, fmt::Write as _};
+use std::{collections::BTreeSet, fmt::Write as _, process::Stdio};
 
 use chrono::TimeDelta;
 use serde_json::Value;
@@ -169,7 +169,78 @@ fn answers_are_true() {
     let none = ["query", "milkings", "1", "--animal", "99"];
     assert!(server.json(&none).is_empty());
     assert!(csv_rows(&server.ok(&[&none[..], &["--format", "csv"]].concat())).is_empty());
-    assert_eq!(server.ok(&[&none[..], &["--format", "table"]].concat()), "nothing\n");
+    let table = [&none[..], &["--format", "table"]].concat();
+    assert!(server.ok(&table).starts_with("nothing between 20"), "{}", server.ok(&table));
+    assert_eq!(server.ok(&[&table[..], &["--from", "-24h"]].concat()), "nothing\n");
+}
+
+#[test]
+fn an_empty_answer_says_which_time_was_asked_for() {
+    let server = example();
+    let today = show(midnight(0));
+    let (time, days) = (["--from and --to"], ["--first and --last"]);
+    for (question, parts) in [
+        (&["query", "range", "--device", "probe-1", "--metric", "temperature"][..], time),
+        (&["query", "stream", "--device", "probe-1"], time),
+        (&["query", "milkings", "1"], time),
+        (&["query", "animal", "17"], time),
+        (&["query", "milk", "1", "--last", "2026-01-01"], days),
+        (&["query", "farm-summary", "1", "--last", "2026-01-01"], days),
+    ] {
+        for format in ["csv", "json"] {
+            let with_format = [question, &["--format", format]].concat();
+            let said = server.run(&with_format);
+            assert_eq!(said.code, Some(0), "{said:?}");
+            for part in parts {
+                assert!(said.err.contains("nothing ") && said.err.contains(part), "{question:?}: {said:?}");
+            }
+            assert!(!said.out.contains("nothing"), "{said:?}");
+        }
+    }
+    // Who said when, knows.
+    let said = server.run(&["query", "milkings", "1", "--from", &today, "--format", "csv"]);
+    assert_eq!((said.code, said.err.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_failure() {
+    let server = example();
+    for format in ["json", "csv", "table"] {
+        for question in [
+            &["query", "devices"][..],
+            &["query", "stream", "--device", "probe-1", "--from", "-7d"],
+            &["query", "range", "--device", "probe-1", "--metric", "temperature", "--from", "-7d", "--chart"],
+            &["admin", "explain", "--device", "probe-1", "--metric", "temperature"],
+        ] {
+            let mut command = server.command(&[question, &["--format", format]].concat());
+            let (reader, writer) = std::io::pipe().expect("a pipe");
+            drop(reader);
+            let child = command.stdout(writer).stderr(Stdio::piped()).spawn().expect("it starts");
+            drop(command);
+            let ended = child.wait_with_output().expect("it ends");
+            let said = String::from_utf8(ended.stderr).expect("UTF-8");
+            assert_eq!(ended.status.code(), Some(0), "{question:?} {format}: {said}");
+            assert!(!said.contains("pipe") && !said.contains("panic"), "{question:?} {format}: {said}");
+        }
+    }
+}
+
+#[test]
+fn a_chart_leaves_json_and_csv_alone() {
+    let server = example();
+    let from = show(midnight(3));
+    let question =
+        ["query", "range", "--device", "probe-1", "--metric", "temperature", "--from", &from, "--chart"];
+    for format in ["json", "csv"] {
+        let said = server.run(&[&question[..], &["--format", format]].concat());
+        assert_eq!(said.code, Some(0), "{said:?}");
+        assert!(said.err.starts_with("temperature of probe-1 (Cel)\n") && said.err.contains('┤'), "{said:?}");
+        assert!(!said.out.contains('┤') && !said.out.starts_with('\n'), "{said:?}");
+    }
+    // A point alone is no line, and takes none.
+    let one = [&question[..], &["--resolution", "day", "--format", "table"]].concat();
+    let table = server.ok(&one);
+    assert!(table.starts_with("START") && table.lines().count() == 2, "{table:?}");
 }
 
 #[test]
@@ -250,8 +321,8 @@ fn what_goes_wrong_says_what_to_do() {
         (with(&["--resolution", "week"]), 2, &["15min, hour, day, auto"]),
         (with(&["--animal", "1"]), 2, &["--device", "cannot be used with"]),
         (server.run(&["query", "range", "--metric", "b"]), 2, &["--animal"]),
-        (with(&["--time-zone", "Mars/Base", "--resolution", "day"]), 1, &["time_zone", "Mars/Base"]),
-        (with(&["--from", "-1h", "--to", "-2h"]), 1, &["end_us"]),
+        (server.run(&["query", "watch", "--metric", "b"]), 2, &["<--device <DEVICE>|--farm <FARM>>"]),
+        (with(&["--time-zone", "Mars/Base", "--resolution", "day"]), 2, &["--time-zone", "Mars/Base"]),
     ] {
         let Said { code: ended, out, err } = said;
         assert_eq!((ended, out.as_str()), (Some(code), ""), "{err}");

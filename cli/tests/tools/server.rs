@@ -16,7 +16,7 @@ pub(crate) struct Server {
     /// Open as long as the server lives, so that it can write.
     _out: BufReader<ChildStdout>,
     pub(crate) endpoint: String,
-    admin: String,
+    pub(crate) admin: String,
     dir: tempfile::TempDir,
 }
 
@@ -64,7 +64,13 @@ impl Server {
 
     /// Starts one that listens on an address.
     pub(crate) fn start_on(listen: &str) -> Self {
+        Self::configured(listen, "")
+    }
+
+    /// Starts one with a configuration file.
+    pub(crate) fn configured(listen: &str, configuration: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
+        fs::write(dir.path().join("herdstream.toml"), configuration).expect("a file");
         let mut child = herdstream()
             .args(["--listen", listen, "--http-listen", "off", "--admin-listen", "127.0.0.1:0"])
             .args(["--data-dir", "data"])
