@@ -12,6 +12,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 
 use crate::{
     gateway::{Working, gateways},
+    history::History,
     server::{Server, Setup},
     skip, until,
 };
@@ -29,7 +30,7 @@ async fn a_full_disk_stops_acks_and_loses_nothing() {
     let ballast = fill(disk.path(), 0);
     stalled(&mut server, "the embedded store failed and is being reopened").await;
     fs::remove_file(ballast).unwrap();
-    recovered(server, &setup, working).await;
+    recovered(server, &setup, working).await.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -43,7 +44,41 @@ async fn a_disk_that_is_nearly_full_is_not_filled_up() {
     let output = server.output();
     assert!(!output.contains("is being reopened"), "it was to stop before the end of the disk:\n{output}");
     fs::remove_file(ballast).unwrap();
-    recovered(server, &setup, working).await;
+    recovered(server, &setup, working).await.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retention_makes_room_on_a_disk_that_is_nearly_full() {
+    let Some(disk) = SmallDisk::mount("size=224m") else { return };
+    let setup = with_retention(Setup::new(disk.path().join("data")).set("STORE__MIN_FREE", "64MiB"));
+    let mut server = setup.start().await;
+    let history = History::write(&server).await;
+    let working = gateways(&server, 3, false).await;
+    fill(disk.path(), 48 << 20);
+    stalled(&mut server, "the embedded store refuses writes").await;
+    history.drop_all(&server).await;
+    let output = server.output();
+    assert!(!output.contains("is being reopened"), "it was to stop before the end of the disk:\n{output}");
+    history.check(&server).await;
+    let server = recovered(server, &setup, working).await;
+    history.check(&server).await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retention_makes_room_on_a_full_disk() {
+    let Some(disk) = SmallDisk::mount("size=224m") else { return };
+    let setup = with_retention(Setup::new(disk.path().join("data")).set("STORE__MIN_FREE", "16MiB"));
+    let mut server = setup.start().await;
+    let history = History::write(&server).await;
+    let working = gateways(&server, 3, false).await;
+    fill(disk.path(), 0);
+    stalled(&mut server, "the embedded store failed and is being reopened").await;
+    history.drop_all(&server).await;
+    history.check(&server).await;
+    let server = recovered(server, &setup, working).await;
+    history.check(&server).await;
+    server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,7 +90,7 @@ async fn files_that_may_not_grow_stop_acks_and_lose_nothing() {
     limit_file_size(&server, Some(4096));
     stalled(&mut server, "the embedded store failed and is being reopened").await;
     limit_file_size(&server, None);
-    recovered(server, &setup, working).await;
+    recovered(server, &setup, working).await.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -135,7 +170,7 @@ async fn stalled(server: &mut Server, why: &str) {
 }
 
 /// Waits until a server that can write again does so, and weighs everything, before and after a restart.
-async fn recovered(mut server: Server, setup: &Setup, working: Vec<Working>) {
+async fn recovered(mut server: Server, setup: &Setup, working: Vec<Working>) -> Server {
     for gateway in &working {
         gateway.progress(10).await;
     }
@@ -152,7 +187,16 @@ async fn recovered(mut server: Server, setup: &Setup, working: Vec<Working>) {
     for gateway in gateways {
         assert_eq!(gateway.check(&server).await, gateway.acked());
     }
-    server.stop().await;
+    server
+}
+
+/// Drops readings after days, when it is asked; tables are written out early.
+fn with_retention(setup: Setup) -> Setup {
+    (setup
+        .set("INGEST__ACCEPTED_LATENESS", "1d")
+        .set("RETENTION__READINGS", "3d")
+        .set("RETENTION__QUIET", "0s"))
+    .set("STORE__MEMTABLE", "1MiB")
 }
 
 /// Bounds the size of any file that the server writes; None: lifts the bound.

@@ -5,6 +5,7 @@ mod disk;
 mod foreign;
 mod gateway;
 mod half_open;
+mod history;
 mod http2;
 mod lifecycle;
 mod memory;

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use herdstream_client::{AdminClient, QueryConfig};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
@@ -39,6 +40,7 @@ pub(crate) struct Server {
     child: Child,
     grpc: SocketAddr,
     http: SocketAddr,
+    admin: SocketAddr,
     output: Output,
 }
 
@@ -108,8 +110,10 @@ impl Setup {
         // An error is an end of the output, or of patience.
         let _ = timeout(PATIENCE, output.wait_for(|text| addresses(text).is_some())).await;
         let text = output.borrow().clone();
-        let Some((grpc, http)) = addresses(&text) else { panic!("the server does not come up:\n{text}") };
-        let server = Server { child, grpc, http, output };
+        let Some((grpc, http, admin)) = addresses(&text) else {
+            panic!("the server does not come up:\n{text}")
+        };
+        let server = Server { child, grpc, http, admin, output };
         until("the server serves", || async { server.serving().await == Some(ServingStatus::Serving) }).await;
         server
     }
@@ -129,6 +133,12 @@ impl Server {
 
     pub(crate) fn endpoint(&self) -> Endpoint {
         Endpoint::new(format!("http://{}", self.grpc)).expect("an address makes a URL")
+    }
+
+    /// Asks for administration.
+    pub(crate) async fn admin(&self) -> AdminClient {
+        let config = QueryConfig::new(format!("http://{}", self.admin)).timeout(PATIENCE);
+        AdminClient::connect(config).await.expect("the server listens for administration")
     }
 
     /// A connection of its own.
@@ -260,8 +270,8 @@ fn collect(pipe: impl AsyncRead + Unpin + Send + 'static, text: Arc<watch::Sende
     });
 }
 
-/// Where it says that it listens: gRPC, HTTP.
-fn addresses(output: &str) -> Option<(SocketAddr, SocketAddr)> {
+/// Where it says that it listens: gRPC, HTTP, administration.
+fn addresses(output: &str) -> Option<(SocketAddr, SocketAddr, SocketAddr)> {
     let after = |mark: &str| output.lines().find_map(|line| line.split_once(mark)?.1.parse().ok());
-    Some((after(" listening on ")?, after("status  http://")?))
+    Some((after(" listening on ")?, after("status  http://")?, after("admin   ")?))
 }
