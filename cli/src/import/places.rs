@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use herdstream_client::v1;
 
 use super::row::Row;
+use crate::times;
 
 /// Places of a block's rows, and of the first row of each of its series.
 pub(super) struct Places {
@@ -31,6 +32,14 @@ impl Places {
         let of_series = rejection.kind() == v1::RejectionKind::Series;
         let places = if of_series { &self.series } else { &self.rows };
         let place = places.get(rejection.index as usize).copied().unwrap_or_default();
-        format!("{name} {place}: {}: {}", rejection.field, rejection.message)
+        // As the file has it.
+        let (field, message) = match rejection.field.strip_suffix("_us") {
+            Some(time) => (time, times::readable(&rejection.message)),
+            None if rejection.kind() == v1::RejectionKind::Reading && rejection.field == "value" => {
+                ("metric_value", rejection.message.clone())
+            }
+            None => (rejection.field.as_str(), rejection.message.clone()),
+        };
+        format!("{name} {place}: {field}: {message}")
     }
 }
