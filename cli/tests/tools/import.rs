@@ -243,6 +243,23 @@ fn rows_that_the_server_refuses_are_shown_with_their_lines() {
 }
 
 #[test]
+fn a_series_that_is_refused_is_told_once_and_before_its_rows() {
+    let server = Server::start();
+    let (now, long) = (show(midnight(2)), "x".repeat(33));
+    let mut text = format!("{HEADER}{now},collar-1,collar,1,steps,1,1\n");
+    for _ in 0..20 {
+        writeln!(text, "{now},collar-2,{long},1,steps,2,1").expect("a text takes all");
+    }
+    server.write("refused.csv", &text);
+    let said = server.run(&["import", "refused.csv"]);
+    assert_eq!(said.code, Some(3), "{said:?}");
+    for part in ["20 refused", "line 3: device_type: ", "and 19 more"] {
+        assert!(said.out.contains(part), "{part} is missing in:\n{}", said.out);
+    }
+    assert!(!said.out.contains("series_ref"), "{said:?}");
+}
+
+#[test]
 fn an_import_waits_for_a_server_that_is_down() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let listen = free.local_addr().expect("an address").to_string();
