@@ -1,6 +1,6 @@
 //! What went wrong, in the words of the command line: its options, times that people read, and the way out.
 
-use std::{fmt, ops::RangeInclusive};
+use std::fmt;
 
 use clap::{ArgMatches, Command};
 use herdstream_client::Error;
@@ -38,9 +38,6 @@ const WORDS: [(&str, &str); 5] = [
     ("page_size", "the rows of a page"),
 ];
 
-/// A number with as many digits is a time in microseconds: counts have fewer.
-const TIME_DIGITS: RangeInclusive<usize> = 13..=18;
-
 /// A command line that cannot be meant, as only its parts together show.
 #[derive(Debug)]
 pub(crate) struct Misused(pub(crate) String);
@@ -73,7 +70,11 @@ impl Asked {
 
     /// An error of the client as the person who typed the command understands it.
     pub(crate) fn tell(&self, error: &Error) -> String {
-        let Error::Refused { reason, status } = error else { return error.to_string() };
+        let (reason, status) = match error {
+            Error::Refused { reason, status } => (reason, status),
+            Error::Config(text) => return self.misconfigured(text),
+            _ => return error.to_string(),
+        };
         let message = status.message();
         match reason {
             Some(Reason::Unauthenticated) => self.without_token(message),
@@ -86,6 +87,12 @@ impl Asked {
             None if format!("{:?}", status.code()) == "Unimplemented" => self.wrong_port(error),
             None => error.to_string(),
         }
+    }
+
+    /// What is wrong with a URL, by the option that gave it.
+    fn misconfigured(&self, text: &str) -> String {
+        let flag = if self.has("admin_endpoint") { "--admin-endpoint" } else { "--endpoint" };
+        text.strip_prefix("endpoint ").map_or_else(|| text.to_owned(), |text| format!("{flag} {text}"))
     }
 
     fn without_token(&self, message: &str) -> String {
@@ -129,7 +136,8 @@ impl Asked {
             if is_quoted {
                 text.push_str(part);
             } else {
-                self.translate_words(part, about_time, &mut text);
+                let part = if about_time { times::readable(part) } else { part.to_owned() };
+                self.translate_words(&part, &mut text);
             }
         }
         if let Some(days) = days_of_too_many(message) {
@@ -139,21 +147,12 @@ impl Asked {
         text
     }
 
-    fn translate_words(&self, mut rest: &str, about_time: bool, text: &mut String) {
+    fn translate_words(&self, mut rest: &str, text: &mut String) {
         let part_of_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
         while !rest.is_empty() {
             let end = rest.find(|c| !part_of_word(c)).unwrap_or(rest.len());
             let (word, after) = rest.split_at(end);
-            let is_time = about_time
-                && TIME_DIGITS.contains(&word.len())
-                && word.bytes().all(|byte| byte.is_ascii_digit());
-            if is_time && let Ok(time_us) = word.parse::<i64>() {
-                let before_1970 = text.ends_with(" -");
-                if before_1970 {
-                    text.pop();
-                }
-                text.push_str(&times::show(if before_1970 { -time_us } else { time_us }));
-            } else if let Some((_, ours)) = WORDS.iter().find(|(theirs, _)| *theirs == word) {
+            if let Some((_, ours)) = WORDS.iter().find(|(theirs, _)| *theirs == word) {
                 text.push_str(ours);
             } else {
                 text.push_str(&self.option(word, text.is_empty()).unwrap_or_else(|| word.to_owned()));

@@ -92,6 +92,26 @@ pub(crate) fn show(time_us: Micros) -> String {
         .map_or_else(|| time_us.to_string(), |time| time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
 }
 
+/// A server's message with its times as RFC 3339: numbers with as many digits as microseconds since 1970 have in our
+/// days. Counts have fewer.
+pub(crate) fn readable(message: &str) -> String {
+    const DIGITS: std::ops::RangeInclusive<usize> = 13..=18;
+    let part_of_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-' || c == '.';
+    let mut text = String::with_capacity(message.len());
+    let mut rest = message;
+    while !rest.is_empty() {
+        let (word, after) = rest.split_at(rest.find(|c| !part_of_word(c)).unwrap_or(rest.len()));
+        match word.parse() {
+            Ok(time_us) if DIGITS.contains(&word.trim_start_matches('-').len()) => text += &show(time_us),
+            _ => text += word,
+        }
+        let next = after.find(part_of_word).unwrap_or(after.len());
+        text += &after[..next];
+        rest = &after[next..];
+    }
+    text
+}
+
 /// As RFC 3339 in UTC, without seconds: where those do not matter.
 pub(crate) fn show_minute(time_us: Micros) -> String {
     DateTime::from_timestamp_micros(time_us)

@@ -201,8 +201,9 @@ impl Import<'_> {
         let Some(server) = self.server else { return Ok(()) };
         if self.offset <= self.earlier.committed {
             self.tally.before += rows;
-            for rejection in self.earlier.rejections.iter().filter(|one| one.offset == self.offset) {
-                self.tally.reason(places.tell(rejection, self.place_name));
+            let earlier = self.earlier.rejections.iter().filter(|one| one.offset == self.offset);
+            for reason in places.tell(earlier, self.place_name) {
+                self.tally.reason(reason);
             }
             return Ok(());
         }
@@ -228,8 +229,8 @@ impl Import<'_> {
         };
         self.tally.stored += u64::from(answer.stored);
         self.tally.quarantined += u64::from(answer.quarantined);
-        for rejection in &answer.rejections {
-            self.tally.reason(places.tell(rejection, self.place_name));
+        for reason in places.tell(&answer.rejections, self.place_name) {
+            self.tally.reason(reason);
         }
         Ok(())
     }

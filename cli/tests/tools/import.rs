@@ -195,7 +195,7 @@ fn an_import_that_met_a_bad_row_goes_on_without_it() {
 #[test]
 fn rows_that_the_server_refuses_are_shown_with_their_lines() {
     let server = Server::start();
-    let (now, future) = (show(midnight(2)), show(Utc::now() + TimeDelta::days(2)));
+    let (now, future) = (show(midnight(2)), show(midnight(-2)));
     server.write(
         "history.csv",
         &format!(
@@ -208,9 +208,13 @@ fn rows_that_the_server_refuses_are_shown_with_their_lines() {
     );
     let said = server.run(&["import", "history.csv", "--skip-bad-rows"]);
     assert_eq!(said.code, Some(3), "{said:?}");
-    for part in
-        ["2 stored now", "1 refused", "1 skipped", "line 3: metric_value is empty", "line 5: time_us: "]
-    {
+    for part in [
+        "2 stored now",
+        "1 refused",
+        "1 skipped",
+        "line 3: metric_value is empty",
+        &format!("line 5: time: {future} is "),
+    ] {
         assert!(said.out.contains(part), "{part} is missing in:\n{}", said.out);
     }
     assert_eq!(server.readings("collar-1"), [(now.clone(), 1.0), (now.clone(), 3.0)]);
@@ -218,7 +222,8 @@ fn rows_that_the_server_refuses_are_shown_with_their_lines() {
     // They are refused for good, so the file is not wholly stored, however often it is imported.
     let again = server.run(&["import", "history.csv", "--skip-bad-rows"]);
     assert_eq!(again.code, Some(3), "{again:?}");
-    for part in ["0 stored now", "2 before", "1 refused", "1 skipped", "line 5: time_us: "] {
+    for part in ["0 stored now", "2 before", "1 refused", "1 skipped", &format!("line 5: time: {future} is ")]
+    {
         assert!(again.out.contains(part), "{part} is missing in:\n{}", again.out);
     }
     // Also where nothing is skipped; a series that is refused stands at its first row.
@@ -235,6 +240,23 @@ fn rows_that_the_server_refuses_are_shown_with_their_lines() {
         }
         assert!(!said.out.contains("line 2: "), "{time}: {said:?}");
     }
+}
+
+#[test]
+fn a_series_that_is_refused_is_told_once_and_before_its_rows() {
+    let server = Server::start();
+    let (now, long) = (show(midnight(2)), "x".repeat(33));
+    let mut text = format!("{HEADER}{now},collar-1,collar,1,steps,1,1\n");
+    for _ in 0..20 {
+        writeln!(text, "{now},collar-2,{long},1,steps,2,1").expect("a text takes all");
+    }
+    server.write("refused.csv", &text);
+    let said = server.run(&["import", "refused.csv"]);
+    assert_eq!(said.code, Some(3), "{said:?}");
+    for part in ["20 refused", "line 3: device_type: ", "and 19 more"] {
+        assert!(said.out.contains(part), "{part} is missing in:\n{}", said.out);
+    }
+    assert!(!said.out.contains("series_ref"), "{said:?}");
 }
 
 #[test]

@@ -164,7 +164,7 @@ fn a_wrong_port_says_which_is_meant() {
         [(["query", "info"], "--endpoint"), (["admin", "lifecycle"], "--admin-endpoint")]
     {
         let said = server.run(&[&question[..], &[option, "127.0.0.1:7171"]].concat());
-        check(&said, 1, &["127.0.0.1:7171", "write it as http://host:port"]);
+        check(&said, 1, &[option, "127.0.0.1:7171", "write it as http://host:port"]);
         assert!(!said.err.contains("no server answers"), "{said:?}");
     }
 }
