@@ -8,7 +8,7 @@ use super::{
     block, devices,
     engine::{Engine, undecodable},
     keys::{self, BlockKey, HOUR_US, Kind},
-    late::{Late, Marks, Written},
+    late::{Late, Marked, Marks, Written},
     open::Filled,
     rows,
     tags::Noted,
@@ -42,6 +42,7 @@ const ORDINAL_BITS: u32 = 16;
 /// Committed rows that every commit needs.
 pub(super) struct Committed {
     pub(super) late: Late,
+    marked: Marked,
     ledger: Generations<ProducerId, ProducerRow>,
     minutes: Generations<i64, u64>,
     /// What was written into days of milkings.
@@ -76,7 +77,14 @@ impl Draft {
 impl Committed {
     pub(super) fn new(late: Late) -> Self {
         let (ledger, minutes) = (Generations::new(CACHED_PRODUCERS), Generations::new(CACHED_MINUTES));
-        Self { late, ledger, minutes, milked: Generations::new(CACHED_DAYS), noted: Noted::new() }
+        Self {
+            late,
+            marked: Marked::default(),
+            ledger,
+            minutes,
+            milked: Generations::new(CACHED_DAYS),
+            noted: Noted::new(),
+        }
     }
 
     /// Takes over what a written draft made true.
@@ -96,6 +104,11 @@ impl Committed {
         engine.devices.set(&draft.touched);
         engine.catalogue.end(draft.series.into_iter());
         draft.outcomes
+    }
+
+    /// A refresh is going to look at the marks, and to take away what it sees.
+    pub(super) fn forget_marks(&mut self) {
+        self.marked = Marked::default();
     }
 
     /// Forgets the activity counters.
@@ -132,7 +145,8 @@ impl Committed {
         };
         let mut readings = Vec::new();
         let mut milkings = Vec::new();
-        let mut marks = Marks::new(engine, number, now_us());
+        // A draft that is not written takes the engine with it, and this.
+        let mut marks = Marks::new(engine, number, now_us(), std::mem::take(&mut self.marked));
         for commit in &group.producers {
             if self.admit(&view, commit, &mut draft)? {
                 let refused = refusals::sort_out(&view, commit, &self.late, &mut readings, &mut milkings)?;
@@ -147,6 +161,7 @@ impl Committed {
         if !readings.is_empty() {
             self.put_readings(&view, &mut draft, &readings, &mut marks, number)?;
         }
+        self.marked = marks.into_marked();
         for (producer, row) in &draft.producers {
             draft.batch.insert(engine.rows(), keys::ledger(*producer), rows::encode_producer(row));
         }

@@ -29,6 +29,12 @@ impl Keeping {
         self.engine.watched(self.watch.clone())
     }
 
+    /// A view of marks that may be taken away afterwards: no later commit relies on them.
+    pub(super) fn look(&self) -> Result<View<'_>, StoreError> {
+        self.ask(Command::Look)?;
+        Ok(self.view())
+    }
+
     /// Has all of the changes made.
     pub(super) fn apply(&self, changes: Changes) -> Result<(), StoreError> {
         self.watch.check()?;

@@ -1,7 +1,7 @@
 //! What is closed, dirty or dropped: kept in rows, and as much of it in memory as every commit needs.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     ops::RangeInclusive,
 };
 
@@ -194,6 +194,26 @@ impl Hours {
     }
 }
 
+/// Marked since a refresh looked last: hours that need no other mark, since whoever takes it away looks first.
+#[derive(Default)]
+pub(super) struct Marked(HashMap<(SeriesId, i64), Hours>);
+
+impl Marked {
+    /// Series and days that are remembered, at most: 8 MB.
+    const MOST: usize = 200_000;
+
+    /// Adds hours of a day of a series; answers those that were not there.
+    fn add(&mut self, series: SeriesId, day: i64, hours: Hours) -> Hours {
+        if self.0.len() >= Self::MOST {
+            self.0.clear();
+        }
+        let known = self.0.entry((series, day)).or_default();
+        let new = hours.without(*known);
+        *known = known.or(hours);
+        new
+    }
+}
+
 /// Notes what a commit writes late, in its batch.
 pub(super) struct Marks<'a> {
     engine: &'a Engine,
@@ -202,11 +222,12 @@ pub(super) struct Marks<'a> {
     /// Of a day of a series, which is not in the batch yet.
     open: Option<(SeriesId, i64, Hours)>,
     days: BTreeSet<i64>,
+    marked: Marked,
 }
 
 impl<'a> Marks<'a> {
-    pub(super) fn new(engine: &'a Engine, number: u64, now_us: Micros) -> Self {
-        Self { engine, number, now_us, open: None, days: BTreeSet::new() }
+    pub(super) fn new(engine: &'a Engine, number: u64, now_us: Micros, marked: Marked) -> Self {
+        Self { engine, number, now_us, open: None, days: BTreeSet::new(), marked }
     }
 
     /// Late readings of an hour of a series, by series and time: marks it as dirty, and their day as written into.
@@ -239,8 +260,16 @@ impl<'a> Marks<'a> {
     /// Puts what was marked last into the batch.
     pub(super) fn finish(&mut self, batch: &mut OwnedWriteBatch) {
         if let Some((series, day, hours)) = self.open.take() {
-            batch.insert(self.engine.rows(), keys::dirty(series, day, self.number), hours.encode());
+            let hours = self.marked.add(series, day, hours);
+            if !hours.is_empty() {
+                batch.insert(self.engine.rows(), keys::dirty(series, day, self.number), hours.encode());
+            }
         }
+    }
+
+    /// What is marked once the batch is written.
+    pub(super) fn into_marked(self) -> Marked {
+        self.marked
     }
 
     /// Milkings, by day: how many, and the bytes of their rows. Answers what is known of those days then.

@@ -114,7 +114,7 @@ impl<'a> Refresh<'a> {
         let mut first = keys::table(Table::Dirty).to_vec();
         let end = keys::dirty(SeriesId(u32::MAX), i64::from(i32::MAX), u64::MAX);
         loop {
-            let view = self.keeping.view();
+            let view = self.keeping.look()?;
             let mut marks = Vec::new();
             let mut last = None;
             view.scan_range(&first, &end, |key, value| {

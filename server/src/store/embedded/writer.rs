@@ -40,6 +40,8 @@ pub(super) enum Command {
     Resolve(Vec<SeriesKey>, Reply<Vec<SeriesId>>),
     /// Moves the watermark, unless it is further on.
     CloseBefore(Micros, Reply<()>),
+    /// Commits mark anew from now on.
+    Look(Reply<()>),
     /// From what was seen in that engine.
     Change(Weak<Engine>, Box<Changes>, Reply<()>),
     /// Drops a day unless something was written into it; says whether it is gone.
@@ -158,6 +160,10 @@ impl Writer {
                 Ok(Command::CloseBefore(time, reply)) => {
                     self.answer(reply, |writer| writer.close_before(time));
                 }
+                Ok(Command::Look(reply)) => self.answer(reply, |writer| {
+                    writer.committed.forget_marks();
+                    Ok(())
+                }),
                 Ok(Command::Change(of, changes, reply)) => {
                     self.answer(reply, |writer| writer.change(&of, *changes));
                 }

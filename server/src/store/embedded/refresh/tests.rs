@@ -267,10 +267,12 @@ async fn a_mark_that_comes_during_a_refresh_outlives_it() {
     commit(&store, late(0), Vec::new()).await;
     let alone = store.keeping.clone().lock_owned().await;
     let looked_at = store.shared.engine().unwrap().view().dirty_hours().unwrap();
+    let (looked, may_commit) = tokio::sync::oneshot::channel();
     let (rolled, proceed) = std::sync::mpsc::channel();
     let refreshing = store.keep(alone, move |keeping| {
         let mut refresh = Refresh::new(keeping);
-        let view = keeping.view();
+        let view = keeping.look()?;
+        looked.send(()).unwrap();
         let mut marks = Vec::new();
         view.scan(&keys::table(Table::Dirty), |key, value| {
             let (series, day, commit) = keys::parse_dirty(key)?;
@@ -283,6 +285,8 @@ async fn a_mark_that_comes_during_a_refresh_outlives_it() {
         refresh.flush()
     });
     let committing = async {
+        may_commit.await.unwrap();
+        // Marked before, and yet again.
         commit(&store, late(1), Vec::new()).await;
         rolled.send(()).unwrap();
     };
