@@ -1,5 +1,6 @@
 SELECT commit_number,
        NULLIF(closed_before, '-infinity') AS closed_before,
        NULLIF(reading_kept_from, '-infinity') AS reading_kept_from,
-       NULLIF(milking_kept_from, '-infinity') AS milking_kept_from
+       NULLIF(milking_kept_from, '-infinity') AS milking_kept_from,
+       looked_mark
 FROM iot.begin_commit()

@@ -1,1 +1,1 @@
-SELECT count(*) FROM iot.rollup_dirty
+SELECT count(*) FROM iot.rollup_dirty WHERE id <= (SELECT looked_mark FROM iot.watermark)

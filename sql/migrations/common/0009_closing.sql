@@ -17,25 +17,25 @@ CREATE TABLE iot.watermark (
     rollup_15min_kept_from  timestamptz NOT NULL DEFAULT '-infinity',
     rollup_hourly_kept_from timestamptz NOT NULL DEFAULT '-infinity',
     rollup_daily_kept_from  timestamptz NOT NULL DEFAULT '-infinity',
+    -- Marks up to this number were there when a refresh looked last: it may take them away, and no commit counts on them.
+    looked_mark             bigint      NOT NULL DEFAULT 0,
     CHECK (stored_before <= closed_before),
     CHECK (reading_kept_from <= stored_before)
 ) WITH (fillfactor = 50);
 INSERT INTO iot.watermark DEFAULT VALUES;
 
 -- Hours of series into which something was written after they were closed. Rows are added only, and an hour may have
--- several: no commit waits for another one.
+-- several: no commit waits for another one. An hour that was marked since a refresh looked last needs no other mark.
 CREATE TABLE iot.rollup_dirty (
     id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     series_id integer     NOT NULL,
     hour      timestamptz NOT NULL,
-    day       timestamptz NOT NULL GENERATED ALWAYS AS (date_bin('1 day', hour, '2000-01-03 00:00:00+00')) STORED,
-    written   timestamptz NOT NULL DEFAULT now()
+    day       timestamptz NOT NULL GENERATED ALWAYS AS (date_bin('1 day', hour, '2000-01-03 00:00:00+00')) STORED
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000,
         autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 500);
 CREATE INDEX rollup_dirty_series_day_hour ON iot.rollup_dirty (series_id, day, hour);
 
--- When a day of readings was last written, at the latest: when it was first kept, or something came late into it whose
--- marks are gone.
+-- When a day of readings was last written, at the latest: when it was first kept, or hours of it were mended.
 CREATE TABLE iot.written_day (
     day     timestamptz PRIMARY KEY,
     written timestamptz NOT NULL
@@ -69,37 +69,42 @@ ALTER SEQUENCE iot.commit_number RENAME TO commit_order;
 
 -- Where the watermark stands, and goes on standing until this transaction ends.
 CREATE FUNCTION iot.hold_watermark(OUT closed_before timestamptz, OUT reading_kept_from timestamptz,
-                                   OUT milking_kept_from timestamptz)
+                                   OUT milking_kept_from timestamptz, OUT looked_mark bigint)
 LANGUAGE plpgsql AS $$
+DECLARE
+    mark iot.watermark;
 BEGIN
     PERFORM pg_advisory_xact_lock_shared(hashtext('herdstream'), 2);
     IF current_setting('transaction_isolation') IN ('read committed', 'read uncommitted') THEN
-        SELECT w.closed_before, w.reading_kept_from, w.milking_kept_from
-        INTO hold_watermark.closed_before, hold_watermark.reading_kept_from, hold_watermark.milking_kept_from
-        FROM iot.watermark AS w;
+        SELECT * INTO mark FROM iot.watermark;
     ELSE
         -- What this transaction sees may be older than the lock: then this fails, with 40001.
-        SELECT w.closed_before, w.reading_kept_from, w.milking_kept_from
-        INTO hold_watermark.closed_before, hold_watermark.reading_kept_from, hold_watermark.milking_kept_from
-        FROM iot.watermark AS w FOR SHARE;
+        SELECT * INTO mark FROM iot.watermark FOR SHARE;
     END IF;
+    closed_before := mark.closed_before;
+    reading_kept_from := mark.reading_kept_from;
+    milking_kept_from := mark.milking_kept_from;
+    looked_mark := mark.looked_mark;
 END;
 $$;
 
 -- Begins a commit: its number, and what is late or too late for it.
 CREATE FUNCTION iot.begin_commit(OUT commit_number bigint, OUT closed_before timestamptz,
-                                 OUT reading_kept_from timestamptz, OUT milking_kept_from timestamptz)
+                                 OUT reading_kept_from timestamptz, OUT milking_kept_from timestamptz,
+                                 OUT looked_mark bigint)
 LANGUAGE plpgsql AS $$
 BEGIN
-    SELECT w.closed_before, w.reading_kept_from, w.milking_kept_from
-    INTO begin_commit.closed_before, begin_commit.reading_kept_from, begin_commit.milking_kept_from
+    SELECT w.closed_before, w.reading_kept_from, w.milking_kept_from, w.looked_mark
+    INTO begin_commit.closed_before, begin_commit.reading_kept_from, begin_commit.milking_kept_from,
+         begin_commit.looked_mark
     FROM iot.hold_watermark() AS w;
     commit_number := nextval('iot.commit_order');
 END;
 $$;
 
--- Closes what lies before `until`; answers the watermark. Waits for the commits under way, and those that follow wait
--- for it: so it gives up before a deadlock would be looked for (1 s), having changed nothing, and may be repeated.
+-- Closes what lies before `until`, and looks at the marks that are there: those are mended next; answers the watermark.
+-- Waits for the commits under way, and those that follow wait for it: so it gives up before a deadlock would be looked
+-- for (1 s), having changed nothing, and may be repeated.
 CREATE FUNCTION iot.close_before(until timestamptz) RETURNS timestamptz
 LANGUAGE plpgsql SET lock_timeout = '800ms' AS $$
 DECLARE
@@ -107,9 +112,12 @@ DECLARE
 BEGIN
     until := date_bin('15 minutes', until, '2000-01-03 00:00:00+00');
     SELECT closed_before INTO closed FROM iot.watermark;
-    IF closed < until THEN
+    IF closed < until OR EXISTS (SELECT FROM iot.rollup_dirty WHERE id > (SELECT looked_mark FROM iot.watermark)) THEN
         PERFORM pg_advisory_xact_lock(hashtext('herdstream'), 2);
-        UPDATE iot.watermark SET closed_before = greatest(closed_before, until) RETURNING closed_before INTO closed;
+        UPDATE iot.watermark
+        SET closed_before = greatest(closed_before, until),
+            looked_mark = greatest(looked_mark, (SELECT max(id) FROM iot.rollup_dirty))
+        RETURNING closed_before INTO closed;
     END IF;
     RETURN closed;
 END;

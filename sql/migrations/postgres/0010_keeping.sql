@@ -205,24 +205,26 @@ CREATE FUNCTION iot.mend_rollups(most integer, since timestamptz DEFAULT '-infin
 LANGUAGE plpgsql SET plan_cache_mode = force_custom_plan SET work_mem = '64MB' AS $$
 DECLARE
     stored timestamptz;
+    looked bigint;
     ids    integer[];
     times  timestamptz[];
     n      bigint;
 BEGIN
-    SELECT stored_before INTO stored FROM iot.watermark;
-    -- All marks of these hours go; what a commit marks from here on has another mark and is mended next time.
+    SELECT stored_before, looked_mark INTO stored, looked FROM iot.watermark;
+    -- All marks of these hours go that were looked at. Those that came since stay: commits count on them, which may be
+    -- under way, and the hour is mended again next time.
     WITH oldest AS (
         SELECT DISTINCT series_id, day, hour
         FROM (SELECT series_id, day, hour FROM iot.rollup_dirty
-              WHERE hour > since - INTERVAL '1 hour' AND hour < until
+              WHERE id <= looked AND hour > since - INTERVAL '1 hour' AND hour < until
               ORDER BY id LIMIT most) AS d
     ), gone AS (
         DELETE FROM iot.rollup_dirty AS d USING oldest AS o
-        WHERE d.series_id = o.series_id AND d.day = o.day AND d.hour = o.hour
-        RETURNING d.series_id, d.day, d.hour, d.written
+        WHERE d.series_id = o.series_id AND d.day = o.day AND d.hour = o.hour AND d.id <= looked
+        RETURNING d.series_id, d.day, d.hour
     ), noted AS (
         INSERT INTO iot.written_day AS l (day, written)
-        SELECT day, max(written) FROM gone GROUP BY day
+        SELECT DISTINCT day, now() FROM gone
         ON CONFLICT (day) DO UPDATE SET written = greatest(l.written, EXCLUDED.written)
     )
     SELECT array_agg(g.series_id), array_agg(g.hour), count(*) INTO ids, times, hours

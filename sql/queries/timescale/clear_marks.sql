@@ -1,9 +1,9 @@
 -- Removes marks of a day that was mended, remembers when it was written, and counts what was mended.
 WITH gone AS (
-    DELETE FROM iot.rollup_dirty WHERE id = ANY ($1::bigint[]) RETURNING series_id, day, hour, written
+    DELETE FROM iot.rollup_dirty WHERE id = ANY ($1::bigint[]) RETURNING series_id, day, hour
 ), noted AS (
     INSERT INTO iot.written_day AS l (day, written)
-    SELECT day, max(written) FROM gone GROUP BY day
+    SELECT DISTINCT day, now() FROM gone
     ON CONFLICT (day) DO UPDATE SET written = greatest(l.written, EXCLUDED.written)
 ), mended AS (
     SELECT DISTINCT series_id, day, hour FROM gone

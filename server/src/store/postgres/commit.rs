@@ -12,7 +12,7 @@ use super::{
     connect::PostgresConfig,
     copy::Copying,
     error::{Kind, kind, unavailable},
-    late,
+    late::{self, Marked},
     ledger::{self, Standing},
     others,
     rows::{self, MilkingRow, Row},
@@ -42,6 +42,7 @@ pub(super) struct Committer {
     activity: Duration,
     /// What was tried, by group.
     attempts: Attempts,
+    marked: Marked,
     /// Free numbers for rows of `iot.activity`: commits that run side by side use different ones.
     writers: Mutex<Vec<i64>>,
 }
@@ -55,6 +56,7 @@ impl Committer {
             patience: 2 * config.statement_timeout,
             activity: config.activity,
             attempts: Attempts::default(),
+            marked: Marked::new(),
             writers: Mutex::new((0..i64::from(config.pool_max)).map(|n| first + n).collect()),
         }
     }
@@ -69,6 +71,7 @@ struct Work<'a> {
     attempts: &'a Attempts,
     devices: &'a HashMap<SeriesId, Arc<DeviceKey>>,
     tags: &'a Tags,
+    marked: &'a Marked,
     writer: i64,
     activity: Duration,
     copying: &'a Copying,
@@ -120,9 +123,10 @@ impl Shared {
         let devices = self.catalogue.devices(&self.pool, series.into_iter()).await?;
         let mut connection = self.pool.acquire().await?;
         let writer = self.committer.writers.lock().pop().unwrap_or_default();
-        let Committer { copying, attempts, activity, .. } = &self.committer;
+        let Committer { copying, attempts, marked, activity, .. } = &self.committer;
         let (tags, activity) = (&self.tags, *activity);
-        let work = Work { group, attempts, devices: &devices, tags, writer, activity, copying, trace };
+        let devices = &devices;
+        let work = Work { group, attempts, devices, tags, marked, writer, activity, copying, trace };
         let done = match tokio::time::timeout(self.committer.patience, work.run(&mut connection)).await {
             Ok(done) => done,
             Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
@@ -158,7 +162,7 @@ impl Work<'_> {
         let dropped = begun.refuse_readings(&mut transaction, &mut readings).await?;
         let dropped_milkings = begun.refuse_milkings(&mut transaction, &mut milkings).await?;
         let (refused, refused_milkings) = self.write_rows(&mut transaction, &readings, &milkings).await?;
-        begun.mark(&mut transaction, &readings).await?;
+        let marks = begun.mark(&mut transaction, &readings, self.marked).await?;
         let notes = self.tags.note(&mut transaction, &readings).await?;
         let mut records = Vec::new();
         for (field, refused) in [(late::FIELD, &dropped), ("readings", &refused)] {
@@ -195,6 +199,7 @@ impl Work<'_> {
         transaction.commit().await?;
         self.attempts.finish(self.group);
         self.tags.learn(notes);
+        self.marked.learn(marks);
         Ok((outcomes, heard))
     }
 

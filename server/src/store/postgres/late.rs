@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
 
 use super::{
@@ -12,8 +13,52 @@ use super::{
 };
 use crate::{
     model::{Micros, SeriesId},
-    store::Level,
+    store::{Level, cache::Generations},
 };
+
+/// Marks kept in memory. What is forgotten is marked once more.
+const CACHED: usize = 200_000;
+
+/// An hour of a series, by its start.
+pub(super) type Mark = (SeriesId, Micros);
+
+/// Marks that were committed since a refresh looked last: nobody takes them away before he has looked again, so that
+/// their hours need no other.
+pub(super) struct Marked(Mutex<Known>);
+
+struct Known {
+    /// The last mark that was there when a refresh looked.
+    looked_mark: i64,
+    marks: Generations<Mark, ()>,
+}
+
+impl Marked {
+    pub(super) fn new() -> Self {
+        Self(Mutex::new(Known { looked_mark: 0, marks: Generations::new(CACHED) }))
+    }
+
+    /// Those that are not known.
+    fn unknown(&self, looked_mark: i64, mut marks: Vec<Mark>) -> Vec<Mark> {
+        let mut known = self.0.lock();
+        if known.looked_mark == looked_mark {
+            marks.retain(|mark| known.marks.get(mark).is_none());
+        }
+        marks
+    }
+
+    /// Takes over what was committed.
+    pub(super) fn learn(&self, (looked_mark, marks): (i64, Vec<Mark>)) {
+        let mut known = self.0.lock();
+        if known.looked_mark < looked_mark {
+            *known = Known { looked_mark, marks: Generations::new(CACHED) };
+        }
+        if known.looked_mark == looked_mark {
+            for mark in marks {
+                known.marks.insert(mark, ());
+            }
+        }
+    }
+}
 
 /// The field at fault of what belongs to a dropped day.
 pub(super) const FIELD: &str = "time_us";
@@ -24,6 +69,7 @@ pub(super) struct Begun {
     closed_before_us: Option<Micros>,
     reading_kept_from_us: Option<Micros>,
     milking_kept_from_us: Option<Micros>,
+    looked_mark: i64,
 }
 
 /// Rows that belong to dropped days, with the reason.
@@ -37,6 +83,7 @@ pub(super) async fn begin(connection: &mut PgConnection) -> Result<Begun, sqlx::
         closed_before_us: maybe_us(&row, "closed_before")?,
         reading_kept_from_us: maybe_us(&row, "reading_kept_from")?,
         milking_kept_from_us: maybe_us(&row, "milking_kept_from")?,
+        looked_mark: row.try_get("looked_mark")?,
     })
 }
 
@@ -66,24 +113,27 @@ impl Begun {
         refuse(connection, "milking", kept_from_us, rows, |row| row.milking.time_us).await
     }
 
-    /// Marks the hours of closed time that get readings. Live data marks nothing.
+    /// Marks the hours of closed time that get readings, unless they are known to be marked; answers what is to be
+    /// learnt once the transaction is committed. Live data marks nothing.
     pub(super) async fn mark(
         &self,
         connection: &mut PgConnection,
         rows: &[Row<'_>],
-    ) -> Result<(), sqlx::Error> {
-        let Some(closed_before_us) = self.closed_before_us else { return Ok(()) };
-        let mut marks: Vec<(SeriesId, Micros)> = (rows.iter())
+        marked: &Marked,
+    ) -> Result<(i64, Vec<Mark>), sqlx::Error> {
+        let Some(closed_before_us) = self.closed_before_us else { return Ok((self.looked_mark, Vec::new())) };
+        let mut marks: Vec<Mark> = (rows.iter())
             .filter(|row| row.reading.time_us < closed_before_us)
             .map(|row| (row.reading.series, Level::Hour.floor(row.reading.time_us)))
             .collect();
         marks.dedup();
-        if marks.is_empty() {
-            return Ok(());
+        let marks = marked.unknown(self.looked_mark, marks);
+        if !marks.is_empty() {
+            let of = |&(series, hour_us): &Mark| (series.0 as i32, time::at(hour_us));
+            let (series, hours): (Vec<i32>, Vec<DateTime<Utc>>) = marks.iter().map(of).unzip();
+            sqlx::query(sql!("mark_dirty")).bind(series).bind(hours).execute(connection).await?;
         }
-        let (series, hours): (Vec<i32>, Vec<DateTime<Utc>>) =
-            marks.into_iter().map(|(series, hour_us)| (series.0 as i32, time::at(hour_us))).unzip();
-        sqlx::query(sql!("mark_dirty")).bind(series).bind(hours).execute(connection).await.map(drop)
+        Ok((self.looked_mark, marks))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Closing buckets, and keeping what is closed or came late.
 //!
 //! Every step is a transaction that leaves truth: the watermark moves first, `stored_before` follows what is
-//! kept, and a mark goes with its mending or after it. With TimescaleDB the buckets are in continuous
+//! kept, and a mark goes with its mending or after it, if it was there when the watermark was looked at. With TimescaleDB the buckets are in continuous
 //! aggregates, which refresh in transactions of their own; what is refreshed and not noted yet is refreshed again.
 
 use chrono::{DateTime, Utc};
@@ -91,13 +91,14 @@ pub(super) async fn refresh(
     done.map_err(unavailable)
 }
 
-/// Moves the watermark. Where a long transaction is in the way it stays, and the next refresh tries again.
+/// Moves the watermark and looks at the marks. Where a long transaction is in the way both stay as they are, and the
+/// next refresh tries again.
 async fn close(connection: &mut PgConnection, before_us: Micros) -> Result<(), sqlx::Error> {
     let closed = sqlx::query(sql!("close_before")).bind(time::at(before_us)).execute(connection).await;
     match closed {
         Err(error) if is_locked(&error) => {
             tracing::info!(
-                "a long transaction that writes readings keeps buckets open: see pg_stat_activity"
+                "a long transaction that writes readings keeps buckets open and dirty: see pg_stat_activity"
             );
             Ok(())
         }
