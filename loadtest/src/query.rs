@@ -17,7 +17,7 @@ use herdstream_loadtest::{
     database_url,
     fresh::{Fresh, Probe},
     history::{Dairy, HistoryConfig},
-    questions::{self, Figure, Pace},
+    questions::{self, Figure, Kind, Pace},
     report::{Bound, Machine, QuestionReport, QuestionSettings},
     server_process::{BINARY_VARIABLE, ServerProcess, find_binary},
     workload::now_us,
@@ -31,8 +31,8 @@ use crate::{
     place::Place,
 };
 
-/// For the load to settle, and for caches to hold what they will hold.
-const WARM_UP: Duration = Duration::from_secs(3);
+/// Questions at once before those that count, so that every connection to a database has answered some.
+const WARM_UP_ASKERS: usize = 16;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct QueryArgs {
@@ -66,6 +66,13 @@ pub(crate) struct QueryArgs {
     /// Seconds of questions
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = within(1, 86_400_u64))]
     seconds: u64,
+    /// Seconds of questions before that, which do not count: for the load to settle, and for caches and sessions to hold
+    /// what they will hold
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = within(0, 3_600_u64))]
+    warm_up: u64,
+    /// Ask questions of these kinds only [default: of all in turn]
+    #[arg(long, value_name = "KIND", value_delimiter = ',')]
+    only: Vec<Kind>,
     /// Questions at once
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = within(1, 1_000_usize), conflicts_with = "question_rate")]
     askers: usize,
@@ -188,8 +195,11 @@ async fn ask(
         Some(rate) => Pace::Open { rate },
         None => Pace::Closed { askers: args.askers },
     };
-    questions::ask(client, dairy, WARM_UP, pace, seed.wrapping_add(1 << 32)).await?;
-    let questions = questions::ask(client, dairy, Duration::from_secs(args.seconds), pace, seed).await?;
+    let kinds = Kind::of(dairy, &args.only);
+    let (warm_up, time) = (Duration::from_secs(args.warm_up), Duration::from_secs(args.seconds));
+    let crowd = Pace::Closed { askers: WARM_UP_ASKERS };
+    questions::ask(client, dairy, &kinds, (warm_up, crowd), seed.wrapping_add(1 << 32)).await?;
+    let questions = questions::ask(client, dairy, &kinds, (time, pace), seed).await?;
     stop.cancel();
     let (arrived, fresh) = (arriving.await.context("the load")?, probing.await.context("the probe")?);
     Ok(Answered { questions, arrived, fresh })

@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use clap::ValueEnum;
 use herdstream_client::{QueryClient, v1};
 use parking_lot::Mutex;
 use rand::{
@@ -31,7 +32,7 @@ const HOUR_US: i64 = 3_600_000_000;
 const MOST_UNDER_WAY: usize = 1_000;
 
 /// A kind of question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[expect(missing_docs, reason = "their names say it")]
 pub enum Kind {
     Latest,
@@ -59,11 +60,13 @@ impl Kind {
         Self::Devices,
     ];
 
-    /// Those that have an answer: of animals and their milk only where there are animals.
-    pub fn of(dairy: &Dairy) -> Vec<Self> {
+    /// Those of `only` that have an answer, or of all if it is empty: of animals and their milk only where there are
+    /// animals.
+    pub fn of(dairy: &Dairy, only: &[Self]) -> Vec<Self> {
         let of_animals = [Self::AnimalDaily30, Self::MilkDaily30];
-        let asked = |kind: &Self| dairy.animals().next().is_some() || !of_animals.contains(kind);
-        Self::ALL.into_iter().filter(asked).collect()
+        let has_answer = |kind: &Self| dairy.animals().next().is_some() || !of_animals.contains(kind);
+        let is_asked = |kind: &Self| only.is_empty() || only.contains(kind);
+        Self::ALL.into_iter().filter(has_answer).filter(is_asked).collect()
     }
 
     /// For people.
@@ -149,22 +152,24 @@ pub async fn find_history(client: &QueryClient, dairy: &Dairy) -> Result<()> {
     Ok(())
 }
 
-/// Asks for `time`; answers how long it took. Equal seeds make equal questions.
+/// Asks questions of `kinds` in turn for `time`; answers how long it took. Equal seeds make equal questions.
 ///
 /// # Errors
 ///
-/// A question fails, or so many questions of an open loop are unanswered that the server cannot keep up.
+/// There is no kind, a question fails, or so many questions of an open loop are unanswered that the server cannot keep
+/// up.
 pub async fn ask(
     client: &QueryClient,
     dairy: &Arc<Dairy>,
-    time: Duration,
-    pace: Pace,
+    kinds: &[Kind],
+    (time, pace): (Duration, Pace),
     seed: u64,
 ) -> Result<Vec<Figure>> {
+    ensure!(!kinds.is_empty(), "the dairy has no animals to ask about");
     let asking = Arc::new(Asking {
         client: client.clone(),
         dairy: Arc::clone(dairy),
-        kinds: Kind::of(dairy),
+        kinds: kinds.to_vec(),
         times: Times::new(),
         seed,
     });
