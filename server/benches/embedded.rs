@@ -23,7 +23,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use herdstream_server::{
     model::{Micros, Quality, Reading, SECOND_US, SeriesId, SeriesKey, Totals},
     store::{
-        Batch, BucketRange, CommitGroup, Cut, Level, ProducerCommit, Refresh, SeriesRange, Store,
+        Batch, BucketRange, CommitGroup, Cut, Level, Look as _, ProducerCommit, Refresh, SeriesRange, Store,
         embedded::{EmbeddedConfig, EmbeddedStore, pack_block, unpack_block},
     },
 };

@@ -14,7 +14,7 @@ use crate::{
     config::{Config, RetentionConfig, RollupConfig},
     model::{DAY_US, Micros, now_us},
     ops::metrics,
-    store::{Chunk, Dropped, Level, Refresh, Refreshed, Retention, Store, StoreError},
+    store::{Chunk, Dropped, Level, Look as _, Refresh, Refreshed, Retention, Store, StoreError},
 };
 
 /// Between two looks whether another server is done. Retention runs at least this far apart.

@@ -38,7 +38,7 @@ use crate::{
     error::Error,
     ingest::validate::quote,
     model::{Micros, SeriesId, SeriesKey},
-    store::{SeriesFilter, Store},
+    store::{Look, SeriesFilter},
 };
 
 /// Encoded bytes after which a page ends, so that an answer stays below gRPC's usual 4 MiB.
@@ -101,7 +101,7 @@ fn page_size(asked: u32, default: usize, max: usize) -> Result<usize, Error> {
 /// [`Error::NotFound`] for a device of which there is no series, [`Error::BadRequest`] for a metric it does
 /// not have.
 async fn device_series(
-    store: &dyn Store,
+    look: &dyn Look,
     farm_id: Option<i32>,
     device_uid: &str,
     (field, metric_names): (&'static str, &[String]),
@@ -109,7 +109,7 @@ async fn device_series(
     let device = Some(device_uid.to_owned());
     let limit = Some(scope::MAX_SERIES + 1);
     let filter = SeriesFilter { farm_id, device_uid: device, limit, ..SeriesFilter::default() };
-    let mut series = store.find_series(filter).await?;
+    let mut series = look.find_series(filter).await?;
     if series.is_empty() {
         let farm = farm_id.map_or(String::new(), |farm| format!(" on farm {farm}"));
         return Err(Error::NotFound(format!("device {} is not known{farm}", quote(device_uid))));

@@ -17,6 +17,7 @@ pub mod embedded;
 mod heard;
 mod lifecycle;
 mod lines;
+mod look;
 mod milk;
 mod order;
 mod origin;
@@ -26,6 +27,7 @@ mod tally;
 pub use aggregate::{Bucket, BucketRange, Cut, Level, MilkBucket, MilkRange, Tag};
 pub use call::{Call, Step, Steps};
 pub use lifecycle::{Chunk, Dropped, Lifecycle, Refresh, Refreshed, Retention};
+pub use look::Look;
 
 /// A place that keeps readings, their producers and what was refused.
 ///
@@ -61,51 +63,8 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
         limit: usize,
     ) -> Result<Vec<Quarantined>, StoreError>;
 
-    /// The series that match, by number, after `filter.after` and at most `filter.limit` of them.
-    async fn find_series(&self, filter: SeriesFilter) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError>;
-
-    /// The series of which a reading with `start_us <= time < end_us` carries `tag`, by number; perhaps more, of
-    /// which one of these days does.
-    async fn tagged_series(
-        &self,
-        tag: Tag,
-        start_us: Micros,
-        end_us: Micros,
-    ) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError>;
-
-    /// The newest reading of each of `series` that has one; among equal times the one committed last.
-    async fn latest(&self, series: &[SeriesId]) -> Result<Vec<Reading>, StoreError>;
-
-    /// Readings of one series with `start_us <= time < end_us`, by time; equal times in a fixed order.
-    /// Skips the first `skip`, answers at most `limit`.
-    async fn range(&self, range: SeriesRange) -> Result<Vec<Reading>, StoreError>;
-
-    /// Statistics of readings by line, then time; what is in no reading is not told. Equals a computation from
-    /// the readings of whole commits, as far as they or the rollups made from them are kept.
-    async fn buckets(&self, range: BucketRange) -> Result<Vec<(u32, Bucket)>, StoreError>;
-
-    /// Milk by span, then animal; likewise.
-    async fn milk(&self, range: MilkRange) -> Result<Vec<MilkBucket>, StoreError>;
-
-    /// Milkings, by time; equal times in a fixed order.
-    async fn milkings(&self, range: MilkingRange) -> Result<Vec<Milking>, StoreError>;
-
-    /// Devices after `after` (farm, identifier), in that order.
-    async fn devices(
-        &self,
-        farm_id: Option<i32>,
-        after: Option<(i32, String)>,
-        limit: usize,
-    ) -> Result<Vec<Device>, StoreError>;
-
-    /// One device.
-    async fn device(&self, farm_id: i32, device_uid: &str) -> Result<Option<Device>, StoreError>;
-
-    /// Readings by recency, as of `now_us`.
-    async fn activity(&self, now_us: Micros) -> Result<Activity, StoreError>;
-
-    /// How far buckets are closed and kept; cheap enough for every query.
-    async fn lifecycle(&self) -> Result<Lifecycle, StoreError>;
+    /// Begins to look; what it sees is settled with its first question.
+    fn look(&self) -> Box<dyn Look>;
 
     /// How many hours of series are dirty.
     async fn dirty_hours(&self) -> Result<u64, StoreError>;

@@ -10,6 +10,7 @@ mod ingest_service;
 mod metered_body;
 mod query_service;
 mod questions;
+mod slow;
 mod status;
 mod stream;
 mod streams;

@@ -3,7 +3,7 @@ SELECT r.series_id, r.time, r.value, r.quality, r.is_interpolated, r.animal_id, 
 FROM unnest($1::integer[]) WITH ORDINALITY AS s (series_id, place)
 CROSS JOIN LATERAL (
     SELECT * FROM iot.reading
-    WHERE series_id = s.series_id
+    WHERE series_id = s.series_id AND time >= $2 AND time < $3
     ORDER BY time DESC, stamp DESC
     LIMIT 1
 ) AS r

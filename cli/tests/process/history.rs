@@ -42,6 +42,11 @@ impl History {
         history
     }
 
+    /// What sent it.
+    pub(crate) fn device(&self) -> &str {
+        &self.device
+    }
+
     /// Readings that carry so many bytes without a pattern that a day of them is worth dropping.
     fn batch(&self, offset: u64, start_us: i64) -> v1::Batch {
         let series = v1::Series {

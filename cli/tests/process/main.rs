@@ -11,6 +11,7 @@ mod lifecycle;
 mod memory;
 mod reconnects;
 mod server;
+mod slow;
 mod stream;
 mod syscalls;
 mod trace;

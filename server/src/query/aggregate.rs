@@ -4,7 +4,7 @@ use super::{days, page::Token, scope::Subject};
 use crate::{
     error::Error,
     model::{Micros, SeriesKey},
-    store::{Bucket, BucketRange, Cut, Store},
+    store::{Bucket, BucketRange, Cut, Look},
 };
 
 /// Buckets of one line that a request may span.
@@ -54,7 +54,7 @@ pub(super) fn check_count(cut: &Cut) -> Result<(), Error> {
 }
 
 /// A page of buckets, at most as many as [`check_count`] allows, and the token of the next.
-pub(super) async fn page(store: &dyn Store, asked: Asked<'_>) -> Result<(Lines, String), Error> {
+pub(super) async fn page(look: &dyn Look, asked: Asked<'_>) -> Result<(Lines, String), Error> {
     let Asked { subject, cut, percentiles, room, token, tokens } = asked;
     let (keys, series) = subject.lines();
     if keys.len() > room {
@@ -72,7 +72,7 @@ pub(super) async fn page(store: &dyn Store, asked: Asked<'_>) -> Result<(Lines, 
         let part = stretch_of(&cut, from_us, stretch);
         let until_us = part.end_us();
         let range = BucketRange { series: series.clone(), tag: subject.tag, cut: part, percentiles };
-        let found = store.buckets(range).await?;
+        let found = look.buckets(range).await?;
         // Whole stretches of time, as far as there is room.
         let mut starts: Vec<Micros> = found.iter().map(|(_, bucket)| bucket.start_us).collect();
         starts.sort_unstable();

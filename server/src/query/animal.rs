@@ -4,7 +4,7 @@ use super::{PAGE_BYTES, check_time, positive, readings, scope::Scope, series};
 use crate::{
     error::Error,
     model::{DAY_US, Micros, Reading, SeriesId, SeriesKey},
-    store::{Bucket, BucketRange, Cut, Level, Store},
+    store::{Bucket, BucketRange, Cut, Level, Look},
 };
 
 /// Days one question may span.
@@ -44,7 +44,7 @@ pub struct AnimalMetric {
 ///
 /// [`Error::BadRequest`] for what is out of bounds.
 pub async fn animal_metrics(
-    store: &dyn Store,
+    look: &dyn Look,
     query: AnimalQuery,
 ) -> Result<(Vec<AnimalMetric>, Option<Micros>), Error> {
     let AnimalQuery { animal_id, farm_id, start_us, end_us, metric_names } = query;
@@ -55,11 +55,11 @@ pub async fn animal_metrics(
         return Err(Error::BadRequest { field: "end_us", message });
     }
     let scope = Scope { animal_id, farm_id, ..Scope::default() };
-    let subject = scope.find(store, ("metric_names", &metric_names), (start_us, end_us)).await?;
+    let subject = scope.find(look, ("metric_names", &metric_names), (start_us, end_us)).await?;
     let (keys, lines) = subject.lines();
     let mut metrics: Vec<Option<AnimalMetric>> = keys.iter().map(|_| None).collect();
     for &(series, line) in &lines {
-        let Some((statistics, latest)) = of_series(store, (series, &subject), (start_us, end_us)).await?
+        let Some((statistics, latest)) = of_series(look, (series, &subject), (start_us, end_us)).await?
         else {
             continue;
         };
@@ -92,7 +92,7 @@ pub async fn animal_metrics(
             format!("{} metrics have more than {PAGE_BYTES} bytes: name some of them", metrics.len());
         return Err(Error::BadRequest { field: "metric_names", message });
     }
-    Ok((metrics, store.lifecycle().await?.raw_kept_from_us))
+    Ok((metrics, look.lifecycle().await?.raw_kept_from_us))
 }
 
 /// Encoded bytes of a metric, at most.
@@ -104,7 +104,7 @@ fn bytes_of(metric: &AnimalMetric) -> usize {
 
 /// Statistics and the newest reading of what one series tells of the animal.
 async fn of_series(
-    store: &dyn Store,
+    look: &dyn Look,
     (series, subject): (SeriesId, &super::scope::Subject),
     (start_us, end_us): (Micros, Micros),
 ) -> Result<Option<(Bucket, Reading)>, Error> {
@@ -121,7 +121,7 @@ async fn of_series(
         let cut = Cut::Level { level, start_us: inner.0, end_us: inner.1 };
         let asked = BucketRange { series: vec![(series, 0)], tag: subject.tag, cut, percentiles: false };
         let mut last_us = None;
-        for (_, bucket) in store.buckets(asked).await? {
+        for (_, bucket) in look.buckets(asked).await? {
             last_us = Some(bucket.start_us);
             add(bucket);
         }
@@ -129,17 +129,17 @@ async fn of_series(
             add(Bucket::of_one(reading));
             true
         };
-        let first = readings::each(store, of, (start_us, inner.0), &mut see).await?;
-        let last = readings::each(store, of, (inner.1, end_us), &mut see).await?;
+        let first = readings::each(look, of, (start_us, inner.0), &mut see).await?;
+        let last = readings::each(look, of, (inner.1, end_us), &mut see).await?;
         match (last, last_us) {
             (Some(last), _) => Some(last),
             (None, Some(last_us)) => {
-                readings::each(store, of, (last_us, last_us + level.width_us()), |_| true).await?
+                readings::each(look, of, (last_us, last_us + level.width_us()), |_| true).await?
             }
             (None, None) => first,
         }
     } else {
-        readings::each(store, of, (start_us, end_us), |reading| {
+        readings::each(look, of, (start_us, end_us), |reading| {
             add(Bucket::of_one(reading));
             true
         })

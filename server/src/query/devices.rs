@@ -8,7 +8,7 @@ use super::{
 use crate::{
     error::Error,
     model::{Micros, SECOND_US},
-    store::{Device, Store},
+    store::{Device, Look},
 };
 
 /// Farms whose devices of one name are told at once, at most.
@@ -52,12 +52,12 @@ impl DeviceStatus {
 /// # Errors
 ///
 /// [`Error::BadRequest`] for what is out of bounds.
-pub async fn list_devices(store: &dyn Store, query: DevicesQuery) -> Result<Page<Device>, Error> {
+pub async fn list_devices(look: &dyn Look, query: DevicesQuery) -> Result<Page<Device>, Error> {
     let farm_id = farm(query.farm_id)?;
     let limit = page_size(query.page_size, 1000, 10_000)?;
     let token = Token::of(("devices", query.farm_id));
     let after = after(&token, &query.page_token)?;
-    let mut items = store.devices(farm_id, after, limit + 1).await?;
+    let mut items = look.devices(farm_id, after, limit + 1).await?;
     let fits = fitting(&items, bytes_of).min(limit);
     if items.len() <= fits {
         return Ok(Page::last(items));
@@ -91,9 +91,9 @@ fn bytes_of(device: &Device) -> usize {
 /// # Errors
 ///
 /// [`Error::NotFound`] for an unknown device, [`Error::BadRequest`] for what is out of bounds.
-pub async fn device_status(store: &dyn Store, farm_id: i32, device_uid: &str) -> Result<Vec<Device>, Error> {
+pub async fn device_status(look: &dyn Look, farm_id: i32, device_uid: &str) -> Result<Vec<Device>, Error> {
     check_name("device_uid", device_uid)?;
-    let series = device_series(store, farm(farm_id)?, device_uid, ("metric_names", &[])).await?;
+    let series = device_series(look, farm(farm_id)?, device_uid, ("metric_names", &[])).await?;
     let farms: BTreeSet<i32> = series.into_iter().map(|(_, key)| key.farm_id).collect();
     if farms.len() > MAX_FARMS {
         let message = format!("more than {MAX_FARMS} farms have such a device: name the farm");
@@ -101,7 +101,7 @@ pub async fn device_status(store: &dyn Store, farm_id: i32, device_uid: &str) ->
     }
     let mut devices = Vec::with_capacity(farms.len());
     for farm_id in farms {
-        devices.extend(store.device(farm_id, device_uid).await?);
+        devices.extend(look.device(farm_id, device_uid).await?);
     }
     Ok(devices)
 }

@@ -4,7 +4,7 @@ use super::{check_name, device_series, farm, scope::check_metrics};
 use crate::{
     error::Error,
     model::{Reading, SeriesId, SeriesKey},
-    store::Store,
+    store::Look,
 };
 
 /// Series one answer may hold: with the longest metadata they stay below 3 MiB.
@@ -26,12 +26,12 @@ pub struct LatestQuery {
 /// # Errors
 ///
 /// [`Error::NotFound`] for an unknown device, [`Error::BadRequest`] for a metric it does not have.
-pub async fn latest(store: &dyn Store, query: LatestQuery) -> Result<Vec<(SeriesKey, Reading)>, Error> {
+pub async fn latest(look: &dyn Look, query: LatestQuery) -> Result<Vec<(SeriesKey, Reading)>, Error> {
     let LatestQuery { device_uid, farm_id, metric_names } = query;
     check_name("device_uid", &device_uid)?;
     let farm_id = farm(farm_id)?;
     check_metrics("metric_names", &metric_names)?;
-    let series = device_series(store, farm_id, &device_uid, ("metric_names", &metric_names)).await?;
+    let series = device_series(look, farm_id, &device_uid, ("metric_names", &metric_names)).await?;
     if series.len() > MAX_SERIES {
         let message =
             format!("the device has {} series, more than {MAX_SERIES}: name some metrics", series.len());
@@ -39,6 +39,6 @@ pub async fn latest(store: &dyn Store, query: LatestQuery) -> Result<Vec<(Series
     }
     let ids: Vec<SeriesId> = series.iter().map(|(id, _)| *id).collect();
     let mut keys: HashMap<SeriesId, SeriesKey> = series.into_iter().collect();
-    let readings = store.latest(&ids).await?;
+    let readings = look.latest(&ids).await?;
     Ok(readings.into_iter().filter_map(|reading| Some((keys.remove(&reading.series)?, reading))).collect())
 }

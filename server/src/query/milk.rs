@@ -5,7 +5,7 @@ use chrono::NaiveDate;
 use super::{Page, days, page::Token, page_size, positive, summary::dates};
 use crate::{
     error::Error,
-    store::{MilkBucket, MilkRange, Store},
+    store::{Look, MilkBucket, MilkRange},
 };
 
 /// Asks for milk by animal and day.
@@ -41,7 +41,7 @@ pub struct MilkDay {
 /// # Errors
 ///
 /// [`Error::BadRequest`] for what is out of bounds.
-pub async fn milk_days(store: &dyn Store, query: MilkQuery) -> Result<Page<MilkDay>, Error> {
+pub async fn milk_days(look: &dyn Look, query: MilkQuery) -> Result<Page<MilkDay>, Error> {
     positive("farm_id", query.farm_id)?;
     if query.animal_id < 0 {
         let message = format!("{} is below 0", query.animal_id);
@@ -51,20 +51,24 @@ pub async fn milk_days(store: &dyn Store, query: MilkQuery) -> Result<Page<MilkD
     let (first, last) = dates(&query.first_date, &query.last_date)?;
     let zone = days::time_zone(&query.time_zone)?;
     let cut = days::days(zone, first, last)?;
-    let kept_from_us = store.lifecycle().await?.milkings_kept_from_us;
+    let kept_from_us = look.lifecycle().await?.milkings_kept_from_us;
     days::check_kept(&cut, kept_from_us, "first_date", "milkings")?;
     let token = Token::of((query.farm_id, query.animal_id, first, last, &query.time_zone));
     let after = token.read::<2>(&query.page_token)?;
     let mut items = Vec::new();
     let mut from_us = after.map_or(cut.start_us(), |[time_us, _]| time_us);
     let after = after.map(|[time_us, animal]| (time_us, animal as i32));
-    // Day by day: a farm's animals fit on a page, and a year of them may not.
+    // A day first, then more and more, as many as may fit: a farm's animals fit on a page, and a year of them may not.
+    let mut count = 1;
     while from_us < cut.end_us() && items.len() <= limit {
         let Some(start_us) = cut.start_of(from_us) else { return Err(super::page::forged()) };
-        let part = super::aggregate::stretch_of(&cut, start_us, 1);
+        let part = super::aggregate::stretch_of(&cut, start_us, count);
         from_us = part.end_us();
         let animal_id = (query.animal_id != 0).then_some(query.animal_id);
-        for milk in store.milk(MilkRange { farm_id: query.farm_id, animal_id, cut: part }).await? {
+        let found = look.milk(MilkRange { farm_id: query.farm_id, animal_id, cut: part }).await?;
+        let room = limit.saturating_sub(items.len() + found.len());
+        count = (2 * count).min(count * room / found.len().max(1)).max(1);
+        for milk in found {
             if after.is_none_or(|after| (milk.start_us, milk.animal_id) > after) {
                 let beyond = || Error::Internal("a day beyond the calendar");
                 items.push(MilkDay { date: days::date_of(zone, milk.start_us).ok_or_else(beyond)?, milk });

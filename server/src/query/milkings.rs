@@ -6,7 +6,7 @@ use super::{
 use crate::{
     error::Error,
     model::{Micros, Milking},
-    store::{MilkingRange, Store},
+    store::{Look, MilkingRange},
 };
 
 /// Asks for milkings.
@@ -34,7 +34,7 @@ const MILKING_BYTES: usize = 200;
 /// # Errors
 ///
 /// [`Error::BadRequest`] for what is out of bounds.
-pub async fn milkings(store: &dyn Store, query: MilkingsQuery) -> Result<Page<Milking>, Error> {
+pub async fn milkings(look: &dyn Look, query: MilkingsQuery) -> Result<Page<Milking>, Error> {
     for (field, value, low) in [("farm_id", query.farm_id, 1), ("animal_id", query.animal_id, 0)] {
         if value < low {
             return Err(Error::BadRequest { field, message: format!("{value} is below {low}") });
@@ -55,7 +55,7 @@ pub async fn milkings(store: &dyn Store, query: MilkingsQuery) -> Result<Page<Mi
         skip,
         limit: limit + 1,
     };
-    let mut items = store.milkings(range).await?;
+    let mut items = look.milkings(range).await?;
     let fits = fitting(&items, bytes_of).min(limit);
     let Some(next_us) = items.get(fits).map(|milking| milking.time_us) else { return Ok(Page::last(items)) };
     items.truncate(fits);

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     error::Error,
     model::{Micros, Reading, SeriesKey},
-    store::{Bucket, Cut, Level, Lifecycle, Store},
+    store::{Bucket, Cut, Level, Lifecycle, Look},
 };
 
 /// Series that are looked at to see whether their readings fit into a number of points.
@@ -105,7 +105,7 @@ pub enum RangeData {
 /// # Errors
 ///
 /// [`Error::NotFound`] for an unknown device or farm, [`Error::BadRequest`] for what is out of bounds.
-pub async fn range(store: &dyn Store, query: RangeQuery) -> Result<RangePage, Error> {
+pub async fn range(look: &dyn Look, query: RangeQuery) -> Result<RangePage, Error> {
     check_name("metric_name", &query.metric_name)?;
     check_time(query.start_us, query.end_us)?;
     let room = page_size(query.page_size, 1000, MAX_READINGS)?;
@@ -125,16 +125,16 @@ pub async fn range(store: &dyn Store, query: RangeQuery) -> Result<RangePage, Er
     let settled = query.settled(points)?;
     let metric = ("metric_name", std::slice::from_ref(&query.metric_name));
     let span = (query.start_us, query.end_us);
-    let subject = query.scope.find(store, metric, span).await?;
-    let lifecycle = store.lifecycle().await?;
+    let subject = query.scope.find(look, metric, span).await?;
+    let lifecycle = look.lifecycle().await?;
     let resolution = match settled {
-        Resolution::Auto => resolve(store, &query, (&subject, &lifecycle), zone, points).await?,
+        Resolution::Auto => resolve(look, &query, (&subject, &lifecycle), zone, points).await?,
         settled => settled,
     };
     let (token, tokens) = (&*query.page_token, query.tokens(points, resolution));
     let Resolution::Level(level) = resolution else {
         let page = Page { token, tokens, room, bytes: PAGE_BYTES / (1 + query.beside) };
-        let (series, next_token) = readings::page(store, &subject, span, page).await?;
+        let (series, next_token) = readings::page(look, &subject, span, page).await?;
         let kept_from_us = lifecycle.raw_kept_from_us;
         return Ok(RangePage { data: RangeData::Readings(series), next_token, resolution, kept_from_us });
     };
@@ -149,7 +149,7 @@ pub async fn range(store: &dyn Store, query: RangeQuery) -> Result<RangePage, Er
         token,
         tokens,
     };
-    let (lines, next_token) = aggregate::page(store, asked).await?;
+    let (lines, next_token) = aggregate::page(look, asked).await?;
     Ok(RangePage { data: RangeData::Buckets(lines), next_token, resolution, kept_from_us })
 }
 
@@ -186,7 +186,7 @@ fn cut(level: Level, zone: Option<Tz>, (start_us, end_us): (Micros, Micros)) -> 
 
 /// The finest resolution that is kept for the range and gives at most `points` of each line.
 async fn resolve(
-    store: &dyn Store,
+    look: &dyn Look,
     query: &RangeQuery,
     (subject, lifecycle): (&Subject, &Lifecycle),
     zone: Option<Tz>,
@@ -202,7 +202,7 @@ async fn resolve(
                 count += 1;
                 count <= points
             };
-            readings::each(store, (*series, subject.tag), (start_us, end_us), see).await?;
+            readings::each(look, (*series, subject.tag), (start_us, end_us), see).await?;
             fits &= count <= points;
             if !fits {
                 break;

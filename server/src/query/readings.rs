@@ -4,7 +4,7 @@ use super::{page::Token, scope::Subject};
 use crate::{
     error::Error,
     model::{Micros, Reading, SeriesId, SeriesKey},
-    store::{SeriesRange, Store, Tag},
+    store::{Look, SeriesRange, Tag},
 };
 
 /// Readings or buckets on a page, at most.
@@ -33,7 +33,7 @@ pub(super) struct Page<'a> {
 
 /// A page of readings, and the token of the next.
 pub(super) async fn page(
-    store: &dyn Store,
+    look: &dyn Look,
     subject: &Subject,
     (from_us, end_us): (Micros, Micros),
     page: Page<'_>,
@@ -55,7 +55,7 @@ pub(super) async fn page(
         let limit = room.saturating_add(1);
         let (tag, text_bytes) = (subject.tag, bytes + 1);
         let range = SeriesRange { series: *id, tag, start_us, end_us, skip, limit, text_bytes };
-        let found = store.range(range).await?;
+        let found = look.range(range).await?;
         let mut left = bytes_left.saturating_sub(SERIES_BYTES);
         let fits = fitting(&found, room, &mut left);
         let next = found.get(fits).map(|next| {
@@ -97,7 +97,7 @@ pub(super) fn bytes_of(reading: &Reading) -> usize {
 /// Shows the readings of a series by time, those with a tag if there is one, until `see` answers false; answers the
 /// last that was shown.
 pub(super) async fn each(
-    store: &dyn Store,
+    look: &dyn Look,
     (series, tag): (SeriesId, Option<Tag>),
     (start_us, end_us): (Micros, Micros),
     mut see: impl FnMut(&Reading) -> bool,
@@ -106,7 +106,7 @@ pub(super) async fn each(
         SeriesRange { series, tag, start_us, end_us, skip: 0, limit: LOOK, text_bytes: usize::MAX };
     let mut last = None;
     while range.start_us < range.end_us {
-        let mut found = store.range(range).await?;
+        let mut found = look.range(range).await?;
         let is_end = found.len() < LOOK;
         if let Some(place) = found.iter().position(|reading| !see(reading)) {
             return Ok(Some(found.swap_remove(place)));

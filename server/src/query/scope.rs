@@ -7,7 +7,7 @@ use crate::{
     error::Error,
     ingest::validate::quote,
     model::{Micros, SeriesId, SeriesKey},
-    store::{SeriesFilter, Store, Tag},
+    store::{Look, SeriesFilter, Tag},
 };
 
 /// Series that one question may be about.
@@ -47,7 +47,7 @@ impl Scope {
     /// [`Error::NotFound`] for a device or farm without series, [`Error::BadRequest`] for what is out of bounds.
     pub(super) async fn find(
         &self,
-        store: &dyn Store,
+        look: &dyn Look,
         (field, metrics): (&'static str, &[String]),
         (start_us, end_us): (Micros, Micros),
     ) -> Result<Subject, Error> {
@@ -60,14 +60,14 @@ impl Scope {
         };
         let series = match (tag, farm_id) {
             (Some(tag), _) => {
-                let mut series = store.tagged_series(tag, start_us, end_us).await?;
+                let mut series = look.tagged_series(tag, start_us, end_us).await?;
                 series.retain(|(_, key)| is_asked_for(key));
                 series
             }
             (None, _) if !self.device_uid.is_empty() => {
-                device_series(store, farm_id, &self.device_uid, (field, metrics)).await?
+                device_series(look, farm_id, &self.device_uid, (field, metrics)).await?
             }
-            (None, Some(farm_id)) => of_farm(store, farm_id, (field, metrics)).await?,
+            (None, Some(farm_id)) => of_farm(look, farm_id, (field, metrics)).await?,
             (None, None) => {
                 let message = "name a device_uid, an animal_id, a zone_id or a farm_id".to_owned();
                 return Err(Error::BadRequest { field: "device_uid", message });
@@ -132,17 +132,17 @@ impl Subject {
 
 /// Series of a farm.
 async fn of_farm(
-    store: &dyn Store,
+    look: &dyn Look,
     farm_id: i32,
     (field, metrics): (&'static str, &[String]),
 ) -> Result<Vec<(SeriesId, SeriesKey)>, Error> {
     let all = SeriesFilter { farm_id: Some(farm_id), ..SeriesFilter::default() };
     let filter = SeriesFilter { metric_names: metrics.to_vec(), limit: Some(MAX_SERIES + 1), ..all.clone() };
-    let series = store.find_series(filter).await?;
+    let series = look.find_series(filter).await?;
     if !series.is_empty() {
         return Ok(series);
     }
-    let any = store.find_series(SeriesFilter { limit: Some(1), ..all }).await?;
+    let any = look.find_series(SeriesFilter { limit: Some(1), ..all }).await?;
     if any.is_empty() {
         return Err(Error::NotFound(format!("farm {farm_id} is not known")));
     }

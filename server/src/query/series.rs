@@ -6,7 +6,7 @@ use super::{
 use crate::{
     error::Error,
     model::{SeriesId, SeriesKey},
-    store::{SeriesFilter, Store},
+    store::{Look, SeriesFilter},
 };
 
 /// Asks for series.
@@ -29,7 +29,7 @@ pub struct SeriesQuery {
 /// # Errors
 ///
 /// [`Error::BadRequest`] for what is out of bounds.
-pub async fn list_series(store: &dyn Store, query: SeriesQuery) -> Result<Page<SeriesKey>, Error> {
+pub async fn list_series(look: &dyn Look, query: SeriesQuery) -> Result<Page<SeriesKey>, Error> {
     let SeriesQuery { farm_id, device_uid, metric_name, page_token, .. } = query;
     for (field, name) in [("device_uid", &device_uid), ("metric_name", &metric_name)] {
         if !name.is_empty() {
@@ -46,7 +46,7 @@ pub async fn list_series(store: &dyn Store, query: SeriesQuery) -> Result<Page<S
         after,
         limit: Some(limit + 1),
     };
-    let mut found = store.find_series(filter).await?;
+    let mut found = look.find_series(filter).await?;
     let fits = fitting(&found, |(_, key)| bytes_of(key)).min(limit);
     let more = found.len() > fits;
     found.truncate(fits);

@@ -44,11 +44,14 @@ pub async fn stream(
 ) -> Result<(), Error> {
     let StreamQuery { scope, metric_names, start_us, end_us } = query;
     check_time(start_us, end_us)?;
-    let subject = scope.find(store, ("metric_names", &metric_names), (start_us, end_us)).await?;
+    let mut look = store.look();
+    let subject = scope.find(&*look, ("metric_names", &metric_names), (start_us, end_us)).await?;
     let mut token = String::new();
     loop {
         let page = Page { token: &token, tokens: Token::of(()), room: PART, bytes: PART_BYTES };
-        let (series, next) = readings::page(store, &subject, (start_us, end_us), page).await?;
+        let (series, next) = parts.look(readings::page(&*look, &subject, (start_us, end_us), page)).await?;
+        // A look is not kept while a caller takes his time.
+        look = store.look();
         for part in series {
             if !parts.give(part).await? {
                 return Ok(());

@@ -13,7 +13,7 @@ use crate::{
     error::Error,
     ingest::validate::quote,
     model::{Micros, SeriesId, SeriesKey},
-    store::{Bucket, BucketRange, Store},
+    store::{Bucket, BucketRange, Look},
 };
 
 /// Days of one answer, at most.
@@ -64,7 +64,7 @@ pub struct FarmDay {
 ///
 /// [`Error::NotFound`] for an unknown farm, [`Error::BadRequest`] for what is out of bounds.
 pub async fn farm_summary(
-    store: &dyn Store,
+    look: &dyn Look,
     query: SummaryQuery,
 ) -> Result<(Vec<FarmDay>, Option<Micros>), Error> {
     let SummaryQuery { farm_id, first_date, last_date, time_zone, metric_names, device_type } = query;
@@ -75,7 +75,7 @@ pub async fn farm_summary(
     let cut = days::days(zone, first, last)?;
     let scope = Scope { farm_id, ..Scope::default() };
     let span = (cut.start_us(), cut.end_us());
-    let mut subject = scope.find(store, ("metric_names", &metric_names), span).await?;
+    let mut subject = scope.find(look, ("metric_names", &metric_names), span).await?;
     if !device_type.is_empty() {
         subject.series.retain(|(_, key)| key.device_type == device_type);
         if subject.series.is_empty() {
@@ -83,7 +83,7 @@ pub async fn farm_summary(
             return Err(Error::BadRequest { field: "device_type", message });
         }
     }
-    let kept_from_us = store.lifecycle().await?.kept_from_us(cut.level());
+    let kept_from_us = look.lifecycle().await?.kept_from_us(cut.level());
     days::check_kept(&cut, kept_from_us, "first_date", "quarters of an hour")?;
     let lines: Vec<_> = subject.series.iter().zip(0..).map(|((id, _), line)| (*id, line)).collect();
     let devices = devices(&subject.series);
@@ -100,7 +100,7 @@ pub async fn farm_summary(
         let part = aggregate::stretch_of(&cut, from_us, stretch);
         from_us = part.end_us();
         let range = BucketRange { series: lines.clone(), tag: None, cut: part, percentiles: false };
-        for (line, bucket) in store.buckets(range).await? {
+        for (line, bucket) in look.buckets(range).await? {
             let row = rows.entry((bucket.start_us, places[line as usize])).or_default();
             row.devices.insert(devices[line as usize]);
             match &mut row.bucket {

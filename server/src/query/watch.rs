@@ -13,7 +13,7 @@ use super::{
 use crate::{
     error::Error,
     model::{Micros, Reading, SeriesId, SeriesKey},
-    store::Store,
+    store::{Look as _, Store},
 };
 
 /// Series that one caller may watch.
@@ -72,7 +72,7 @@ pub async fn watch(
         for some in series.chunks(AT_ONCE) {
             let ids: Vec<SeriesId> = some.iter().map(|(id, _)| *id).collect();
             let mut changed = Vec::new();
-            for reading in store.latest(&ids).await? {
+            for reading in parts.look(store.latest(&ids)).await? {
                 let told = fingerprint(&reading);
                 if known.insert(reading.series, told) != Some(told)
                     && let Some((_, key)) = some.iter().find(|(id, _)| *id == reading.series)
@@ -107,7 +107,7 @@ fn fingerprint(reading: &Reading) -> u64 {
 /// The series that are meant, in the order in which they are told.
 async fn find(store: &dyn Store, query: &WatchQuery) -> Result<Vec<(SeriesId, SeriesKey)>, Error> {
     let metrics = ("metric_names", &query.metric_names[..]);
-    let subject = query.scope.find(store, metrics, (Micros::MIN, Micros::MAX)).await?;
+    let subject = query.scope.find(&*store.look(), metrics, (Micros::MIN, Micros::MAX)).await?;
     if subject.series.len() > MAX_SERIES {
         let message = format!(
             "{} series are meant, and at most {MAX_SERIES} can be watched: name metrics or a device",

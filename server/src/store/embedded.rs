@@ -4,7 +4,7 @@
 //! into blocks, beside the ledger rows of their producers, synced once. One thread writes; reads run
 //! beside it, each over a view of whole commits.
 
-use std::{fmt, path, sync::Arc, thread, time::Instant};
+use std::{fmt, path, sync::Arc, thread};
 
 use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
@@ -14,17 +14,16 @@ use self::{
     engine::{Engine, panicked},
     format::Directory,
     keeping::Keeping,
-    state::{Shared, State},
+    look::EmbeddedLook,
+    state::{Shared, State, blocking, reading},
     view::View,
-    watch::Watch,
     writer::{Command, Reply, Writer},
 };
 use super::{
-    Activity, Bucket, BucketRange, Call, Chunk, CommitGroup, Description, Device, Dropped, Feature, Level,
-    Lifecycle, MilkBucket, MilkRange, MilkingRange, Outcome, QuarantineSpan, Refresh, Refreshed, Retention,
-    SeriesFilter, SeriesRange, Step, Store, StoreError, Tag,
+    Chunk, CommitGroup, Description, Dropped, Feature, Level, Look, Outcome, QuarantineSpan, Refresh,
+    Refreshed, Retention, Store, StoreError,
 };
-use crate::model::{Micros, Milking, ProducerId, ProducerRow, Quarantined, Reading, SeriesId, SeriesKey};
+use crate::model::{Micros, ProducerId, ProducerRow, Quarantined, Reading, SeriesId, SeriesKey};
 
 mod block;
 mod buckets;
@@ -42,6 +41,7 @@ mod journal;
 mod keeping;
 mod keys;
 mod late;
+mod look;
 mod open;
 mod read;
 mod refresh;
@@ -125,58 +125,11 @@ impl EmbeddedStore {
         what: impl fmt::Debug,
         work: impl FnOnce(&View<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.read_after(what, |_| (), |view, ()| work(view)).await
-    }
-
-    /// As [`Self::read`], after asking the engine for something before the view is taken.
-    async fn read_after<T: Send + 'static, A>(
-        &self,
-        what: impl fmt::Debug,
-        ask: impl FnOnce(&Engine) -> A + Send + 'static,
-        work: impl FnOnce(&View<'_>, A) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        self.note(what, move |engine, watch| {
-            let asked = ask(engine);
+        reading(self.shared.engine()?, what, |engine, watch| {
             let view = engine.watched(watch);
-            Ok((work(&view, asked)?, view.looked.describe()))
+            Ok((work(&view)?, view.looked.describe()))
         })
         .await
-    }
-
-    /// Has something read that also tells what it looked at.
-    async fn note<T: Send + 'static>(
-        &self,
-        what: impl fmt::Debug,
-        work: impl FnOnce(&Engine, Watch) -> Result<(T, String), StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let call = Call::current();
-        let (answer, plan, took) = self
-            .with_engine(call.deadline, move |engine, watch| {
-                let began = Instant::now();
-                let (answer, plan) = work(engine, watch)?;
-                Ok((answer, plan, began.elapsed()))
-            })
-            .await?;
-        if let Some(steps) = call.steps {
-            steps.note(Step { statement: format!("{what:?}"), plan, took });
-        }
-        Ok(answer)
-    }
-
-    async fn with_engine<T: Send + 'static>(
-        &self,
-        deadline: Option<Instant>,
-        work: impl FnOnce(&Arc<Engine>, Watch) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let engine = self.shared.engine()?;
-        let (watch, _waiting) = Watch::new(deadline);
-        match tokio::task::spawn_blocking(move || work(&engine, watch)).await {
-            Ok(answer) => answer,
-            Err(error) => Err(match error.try_into_panic() {
-                Ok(panic) => StoreError::Damaged(panicked(&*panic)),
-                Err(_) => StoreError::Closed,
-            }),
-        }
     }
 
     /// Works beside the writer, as the only one.
@@ -186,7 +139,7 @@ impl EmbeddedStore {
         work: impl FnOnce(&Keeping) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let commands = self.commands.lock().clone().ok_or(StoreError::Closed)?;
-        self.with_engine(None, move |engine, watch| {
+        blocking(self.shared.engine()?, None, move |engine, watch| {
             work(&Keeping { engine: engine.clone(), watch, commands, _alone: alone })
         })
         .await
@@ -250,67 +203,8 @@ impl Store for EmbeddedStore {
         self.read(("quarantine", producer, span), move |view| view.quarantine(producer, span, limit)).await
     }
 
-    async fn find_series(&self, filter: SeriesFilter) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError> {
-        self.read(filter.clone(), move |view| view.find_series(&filter)).await
-    }
-
-    async fn latest(&self, series: &[SeriesId]) -> Result<Vec<Reading>, StoreError> {
-        let series = series.to_vec();
-        let what = format!("latest of {} series", series.len());
-        // Asked first, then looked at: what is committed in between is found or was announced.
-        let ask = move |engine: &Engine| series.iter().map(|&id| (id, engine.catalogue.newest(id))).collect();
-        self.read_after(what, ask, |view, known: Vec<_>| view.latest_of(known)).await
-    }
-
-    async fn range(&self, range: SeriesRange) -> Result<Vec<Reading>, StoreError> {
-        self.read(range, move |view| view.range(&range)).await
-    }
-
-    async fn milkings(&self, range: MilkingRange) -> Result<Vec<Milking>, StoreError> {
-        self.read(range, move |view| view.milkings(&range)).await
-    }
-
-    async fn devices(
-        &self,
-        farm_id: Option<i32>,
-        after: Option<(i32, String)>,
-        limit: usize,
-    ) -> Result<Vec<Device>, StoreError> {
-        self.read(("devices", farm_id), move |view| view.devices(farm_id, after.as_ref(), limit)).await
-    }
-
-    async fn tagged_series(
-        &self,
-        tag: Tag,
-        start_us: Micros,
-        end_us: Micros,
-    ) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError> {
-        self.read((tag, start_us, end_us), move |view| view.tagged_series(tag, (start_us, end_us))).await
-    }
-
-    async fn buckets(&self, range: BucketRange) -> Result<Vec<(u32, Bucket)>, StoreError> {
-        let what = (range.cut.clone(), range.tag, range.series.len());
-        // Kept by the work, which goes on for a while after its caller has gone.
-        let place = self.computing.clone().acquire_owned().await;
-        self.note(what, move |engine, watch| {
-            let _place = place;
-            let (view, open) = engine.watched_with_open(&watch, range.series.iter().map(|&(id, _)| id))?;
-            Ok((view.buckets(&range, &open)?, view.looked.describe()))
-        })
-        .await
-    }
-
-    async fn milk(&self, range: MilkRange) -> Result<Vec<MilkBucket>, StoreError> {
-        self.read(range.clone(), move |view| view.milk(&range)).await
-    }
-
-    async fn device(&self, farm_id: i32, device_uid: &str) -> Result<Option<Device>, StoreError> {
-        let device_uid = device_uid.to_owned();
-        self.read((farm_id, device_uid.clone()), move |view| view.device(farm_id, &device_uid)).await
-    }
-
-    async fn lifecycle(&self) -> Result<Lifecycle, StoreError> {
-        self.read("lifecycle", |view| view.lifecycle()).await
+    fn look(&self) -> Box<dyn Look> {
+        Box::new(EmbeddedLook::new(Arc::clone(&self.shared), Arc::clone(&self.computing)))
     }
 
     async fn dirty_hours(&self) -> Result<u64, StoreError> {
@@ -335,10 +229,6 @@ impl Store for EmbeddedStore {
 
     async fn compress(&self, _: Micros, _: bool) -> Result<Option<Vec<Chunk>>, StoreError> {
         Ok(None)
-    }
-
-    async fn activity(&self, now_us: Micros) -> Result<Activity, StoreError> {
-        self.read("activity", move |view| view.activity(now_us)).await
     }
 
     async fn ready(&self) -> Result<(), StoreError> {

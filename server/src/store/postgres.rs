@@ -10,11 +10,10 @@ use sqlx::PgPool;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Activity, Bucket, BucketRange, Chunk, CommitGroup, Description, Device, Dropped, Lifecycle, MilkBucket,
-    MilkRange, MilkingRange, Outcome, QuarantineSpan, Refresh, Refreshed, Retention, SeriesFilter,
-    SeriesRange, Store, StoreError, Tag,
+    Chunk, CommitGroup, Description, Dropped, Look, Outcome, QuarantineSpan, Refresh, Refreshed, Retention,
+    Store, StoreError,
 };
-use crate::model::{Micros, Milking, ProducerId, ProducerRow, Quarantined, Reading, SeriesId, SeriesKey};
+use crate::model::{Micros, ProducerId, ProducerRow, Quarantined, SeriesId, SeriesKey};
 
 /// A named query of `sql/queries`.
 macro_rules! sql {
@@ -26,10 +25,8 @@ macro_rules! sql {
 /// Reads by a function, in a transaction of its own.
 macro_rules! read {
     ($store:ident, $function:path $(, $argument:expr)*) => {{
-        let mut reader = $store.reader().await?;
-        let answer = $function(&mut reader $(, $argument)*).await?;
-        reader.end().await?;
-        Ok::<_, StoreError>(answer)
+        let mut reader = $store.shared.reader().await?;
+        $function(&mut reader $(, $argument)*).await
     }};
 }
 
@@ -45,6 +42,7 @@ mod error;
 mod late;
 mod ledger;
 mod lifecycle;
+mod look;
 mod migrate;
 mod others;
 mod profile;
@@ -69,6 +67,7 @@ use commit::Committer;
 use devices::Devices;
 use direct::Watch;
 use error::unavailable;
+use look::PostgresLook;
 use reading::Reader;
 use series::Catalogue;
 use tags::Tags;
@@ -94,6 +93,12 @@ struct Shared {
     watch: Watch,
     /// What a statement may take, whatever its caller allows.
     patience: Duration,
+}
+
+impl Shared {
+    async fn reader(&self) -> Result<Reader, StoreError> {
+        Reader::begin(&self.pool, self.patience).await
+    }
 }
 
 impl PostgresStore {
@@ -130,10 +135,6 @@ impl PostgresStore {
         let (pool, facts) = connect::connect(config).await?;
         pool.close().await;
         Ok(facts)
-    }
-
-    async fn reader(&self) -> Result<Reader, StoreError> {
-        Reader::begin(&self.shared.pool, self.shared.patience).await
     }
 
     /// What was found at the start.
@@ -204,60 +205,8 @@ impl Store for PostgresStore {
         read!(self, others::quarantine, producer, span, limit)
     }
 
-    async fn find_series(&self, filter: SeriesFilter) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError> {
-        read!(self, series::find, &filter)
-    }
-
-    async fn latest(&self, series: &[SeriesId]) -> Result<Vec<Reading>, StoreError> {
-        read!(self, read::latest, series)
-    }
-
-    async fn range(&self, range: SeriesRange) -> Result<Vec<Reading>, StoreError> {
-        read!(self, read::range, &range)
-    }
-
-    async fn milkings(&self, range: MilkingRange) -> Result<Vec<Milking>, StoreError> {
-        read!(self, others::milkings, &range)
-    }
-
-    async fn devices(
-        &self,
-        farm_id: Option<i32>,
-        after: Option<(i32, String)>,
-        limit: usize,
-    ) -> Result<Vec<Device>, StoreError> {
-        let mut reader = self.reader().await?;
-        let devices = self.shared.devices.list(&mut reader, farm_id, after, limit).await?;
-        reader.end().await?;
-        Ok(devices)
-    }
-
-    async fn tagged_series(
-        &self,
-        tag: Tag,
-        start_us: Micros,
-        end_us: Micros,
-    ) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError> {
-        read!(self, series::tagged, tag, start_us, end_us)
-    }
-
-    async fn buckets(&self, range: BucketRange) -> Result<Vec<(u32, Bucket)>, StoreError> {
-        read!(self, aggregate::buckets, &range)
-    }
-
-    async fn milk(&self, range: MilkRange) -> Result<Vec<MilkBucket>, StoreError> {
-        read!(self, aggregate::milk, &range)
-    }
-
-    async fn device(&self, farm_id: i32, device_uid: &str) -> Result<Option<Device>, StoreError> {
-        let mut reader = self.reader().await?;
-        let device = self.shared.devices.find(&mut reader, farm_id, device_uid).await?;
-        reader.end().await?;
-        Ok(device)
-    }
-
-    async fn lifecycle(&self) -> Result<Lifecycle, StoreError> {
-        read!(self, lifecycle::lifecycle)
+    fn look(&self) -> Box<dyn Look> {
+        Box::new(PostgresLook::new(Arc::clone(&self.shared)))
     }
 
     async fn dirty_hours(&self) -> Result<u64, StoreError> {
@@ -288,13 +237,6 @@ impl Store for PostgresStore {
             return Ok(Some(chunks.filter(|chunk| storage::is_due(chunk, before_us)).collect()));
         }
         storage::compress(&self.shared.pool, before_us).await.map(Some)
-    }
-
-    async fn activity(&self, now_us: Micros) -> Result<Activity, StoreError> {
-        let mut reader = self.reader().await?;
-        let activity = self.shared.devices.activity(&mut reader, now_us).await?;
-        reader.end().await?;
-        Ok(activity)
     }
 
     async fn ready(&self) -> Result<(), StoreError> {

@@ -8,7 +8,7 @@ use crate::{
     ingest::Ingest,
     model::{Micros, Milking, ProducerId, ProducerRow, Quarantined, Reading, SeriesId, SeriesKey},
     store::{
-        Activity, Bucket, BucketRange, Chunk, CommitGroup, Description, Device, Dropped, Lifecycle,
+        Activity, Bucket, BucketRange, Chunk, CommitGroup, Description, Device, Dropped, Lifecycle, Look,
         MilkBucket, MilkRange, MilkingRange, Outcome, QuarantineSpan, Refresh, Refreshed, Retention,
         SeriesFilter, SeriesRange, Store, StoreError, Tag,
     },
@@ -173,56 +173,8 @@ impl Store for FaultyStore {
         self.inner.quarantine(producer, span, limit).await
     }
 
-    async fn find_series(&self, filter: SeriesFilter) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError> {
-        self.inner.find_series(filter).await
-    }
-
-    async fn latest(&self, series: &[SeriesId]) -> Result<Vec<Reading>, StoreError> {
-        self.inner.latest(series).await
-    }
-
-    async fn range(&self, range: SeriesRange) -> Result<Vec<Reading>, StoreError> {
-        self.faults.read().await;
-        self.inner.range(range).await
-    }
-
-    async fn milkings(&self, range: MilkingRange) -> Result<Vec<Milking>, StoreError> {
-        self.inner.milkings(range).await
-    }
-
-    async fn devices(
-        &self,
-        farm_id: Option<i32>,
-        after: Option<(i32, String)>,
-        limit: usize,
-    ) -> Result<Vec<Device>, StoreError> {
-        self.inner.devices(farm_id, after, limit).await
-    }
-
-    async fn tagged_series(
-        &self,
-        tag: Tag,
-        start_us: Micros,
-        end_us: Micros,
-    ) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError> {
-        self.inner.tagged_series(tag, start_us, end_us).await
-    }
-
-    async fn buckets(&self, range: BucketRange) -> Result<Vec<(u32, Bucket)>, StoreError> {
-        self.faults.read().await;
-        self.inner.buckets(range).await
-    }
-
-    async fn milk(&self, range: MilkRange) -> Result<Vec<MilkBucket>, StoreError> {
-        self.inner.milk(range).await
-    }
-
-    async fn device(&self, farm_id: i32, device_uid: &str) -> Result<Option<Device>, StoreError> {
-        self.inner.device(farm_id, device_uid).await
-    }
-
-    async fn lifecycle(&self) -> Result<Lifecycle, StoreError> {
-        self.inner.lifecycle().await
+    fn look(&self) -> Box<dyn Look> {
+        Box::new(FaultyLook { inner: self.inner.look(), faults: Arc::clone(&self.faults) })
     }
 
     async fn dirty_hours(&self) -> Result<u64, StoreError> {
@@ -245,10 +197,6 @@ impl Store for FaultyStore {
         self.inner.compress(before_us, dry_run).await
     }
 
-    async fn activity(&self, now_us: Micros) -> Result<Activity, StoreError> {
-        self.inner.activity(now_us).await
-    }
-
     async fn ready(&self) -> Result<(), StoreError> {
         self.faults.unavailable()?;
         self.inner.ready().await
@@ -260,5 +208,70 @@ impl Store for FaultyStore {
 
     async fn close(&self) {
         self.inner.close().await;
+    }
+}
+
+/// A look whose readings are kept waiting when it is told so.
+struct FaultyLook {
+    inner: Box<dyn Look>,
+    faults: Arc<Faults>,
+}
+
+#[async_trait]
+impl Look for FaultyLook {
+    async fn find_series(&self, filter: SeriesFilter) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError> {
+        self.inner.find_series(filter).await
+    }
+
+    async fn tagged_series(
+        &self,
+        tag: Tag,
+        start_us: Micros,
+        end_us: Micros,
+    ) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError> {
+        self.inner.tagged_series(tag, start_us, end_us).await
+    }
+
+    async fn latest(&self, series: &[SeriesId]) -> Result<Vec<Reading>, StoreError> {
+        self.inner.latest(series).await
+    }
+
+    async fn range(&self, range: SeriesRange) -> Result<Vec<Reading>, StoreError> {
+        self.faults.read().await;
+        self.inner.range(range).await
+    }
+
+    async fn buckets(&self, range: BucketRange) -> Result<Vec<(u32, Bucket)>, StoreError> {
+        self.faults.read().await;
+        self.inner.buckets(range).await
+    }
+
+    async fn milk(&self, range: MilkRange) -> Result<Vec<MilkBucket>, StoreError> {
+        self.inner.milk(range).await
+    }
+
+    async fn milkings(&self, range: MilkingRange) -> Result<Vec<Milking>, StoreError> {
+        self.inner.milkings(range).await
+    }
+
+    async fn devices(
+        &self,
+        farm_id: Option<i32>,
+        after: Option<(i32, String)>,
+        limit: usize,
+    ) -> Result<Vec<Device>, StoreError> {
+        self.inner.devices(farm_id, after, limit).await
+    }
+
+    async fn device(&self, farm_id: i32, device_uid: &str) -> Result<Option<Device>, StoreError> {
+        self.inner.device(farm_id, device_uid).await
+    }
+
+    async fn activity(&self, now_us: Micros) -> Result<Activity, StoreError> {
+        self.inner.activity(now_us).await
+    }
+
+    async fn lifecycle(&self) -> Result<Lifecycle, StoreError> {
+        self.inner.lifecycle().await
     }
 }

@@ -7,6 +7,7 @@ use super::{
     deadline,
     questions::{self, to_level},
     status::{measure, to_status},
+    streams,
 };
 use crate::{
     error::Error,
@@ -14,7 +15,8 @@ use crate::{
     lifecycle::Keeper,
     model::{DAY_US, Micros, now_us},
     ops::metrics::Rpc,
-    store::{Chunk, Dropped, Level, Steps, Store},
+    query::{self, Taker},
+    store::{Chunk, Dropped, Level, Look as _, Steps, Store},
 };
 
 /// Age from which chunks are compressed, as the policy of the schema has it.
@@ -90,28 +92,45 @@ impl AdminGrpc {
 
     /// Answers a question for its own sake.
     async fn run(&self, query: Query) -> Result<(), Error> {
-        let (store, all) = (self.store(), &Caller::default());
+        let (look, all) = (&*self.store().look(), &Caller::default());
         match query {
-            Query::GetLatest(request) => questions::latest(store, all, request).await.map(drop),
-            Query::QueryRange(request) => questions::range(store, all, request).await.map(drop),
-            Query::BatchQueryRange(request) => questions::batch(store, all, request).await.map(drop),
-            Query::QueryMilkings(request) => questions::milkings(store, all, request).await.map(drop),
-            Query::ListSeries(request) => questions::series(store, all, request).await.map(drop),
-            Query::ListDevices(request) => questions::devices(store, all, request).await.map(drop),
-            Query::GetDeviceStatus(request) => questions::device_status(store, all, request).await.map(drop),
+            Query::GetLatest(request) => questions::latest(look, all, request).await.map(drop),
+            Query::QueryRange(request) => questions::range(look, all, request).await.map(drop),
+            Query::BatchQueryRange(request) => questions::batch(look, all, request).await.map(drop),
+            Query::QueryMilkings(request) => questions::milkings(look, all, request).await.map(drop),
+            Query::ListSeries(request) => questions::series(look, all, request).await.map(drop),
+            Query::ListDevices(request) => questions::devices(look, all, request).await.map(drop),
+            Query::GetDeviceStatus(request) => questions::device_status(look, all, request).await.map(drop),
             Query::GetFarmDailySummary(request) => {
-                questions::farm_summary(store, all, request).await.map(drop)
+                questions::farm_summary(look, all, request).await.map(drop)
             }
             Query::GetMilkProductionDaily(request) => {
-                questions::milk_days(store, all, request).await.map(drop)
+                questions::milk_days(look, all, request).await.map(drop)
             }
-            Query::GetAnimalMetrics(request) => {
-                questions::animal_metrics(store, all, request).await.map(drop)
+            Query::GetAnimalMetrics(request) => questions::animal_metrics(look, all, request).await.map(drop),
+            Query::StreamRange(request) => {
+                let query = streams::stream_query(all, request)?;
+                let (mut parts, taker) = query::parts(LONGEST, |_| ());
+                first(query::stream(self.store(), query, &mut parts), taker).await
+            }
+            Query::WatchReadings(request) => {
+                let query = streams::watch_query(all, request)?;
+                let (mut parts, taker) = query::parts(LONGEST, |_| ());
+                first(query::watch(self.store(), query, &mut parts), taker).await
             }
             Query::GetIngestionStats(v1::GetIngestionStatsRequest {}) => {
-                store.activity(now_us()).await.map(drop).map_err(Error::Store)
+                look.activity(now_us()).await.map(drop).map_err(Error::Store)
             }
         }
+    }
+}
+
+/// Runs a stream until its first part is taken: the others are looked for in the same way.
+async fn first<T>(stream: impl Future<Output = Result<(), Error>>, mut taker: Taker<T>) -> Result<(), Error> {
+    tokio::select! {
+        biased;
+        ended = stream => ended,
+        _ = taker.take() => Ok(()),
     }
 }
 
@@ -191,11 +210,14 @@ impl AdminService for AdminGrpc {
         request: Request<v1::ExplainQueryRequest>,
     ) -> Result<Response<v1::ExplainQueryResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
-        answered(Rpc::ExplainQuery, async {
-            let missing =
-                || Error::BadRequest { field: "query", message: "name a query to explain".to_owned() };
-            self.explain(request.query.ok_or_else(missing)?, &metadata).await
-        })
+        answered(
+            Rpc::ExplainQuery,
+            Box::pin(async {
+                let missing =
+                    || Error::BadRequest { field: "query", message: "name a query to explain".to_owned() };
+                self.explain(request.query.ok_or_else(missing)?, &metadata).await
+            }),
+        )
         .await
     }
 }

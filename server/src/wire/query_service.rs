@@ -1,9 +1,4 @@
-use std::{
-    fmt::{Debug, Write as _},
-    pin::Pin,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{fmt::Debug, pin::Pin, sync::Arc, time::Instant};
 
 use futures::Stream;
 use herdstream_proto::v1::{self, query_service_server::QueryService};
@@ -14,6 +9,7 @@ use tonic::{Request, Response, Status};
 use super::{
     auth::Gateways,
     convert, deadline, questions,
+    slow::Slow,
     status::{measure, measure_stream, to_status},
     streams::{self, Streams},
 };
@@ -23,7 +19,7 @@ use crate::{
     ingest::{Caller, Ingest},
     model::now_us,
     ops::metrics::Rpc,
-    store::Store,
+    store::{Look as _, Store},
 };
 
 /// Queries answered at once; more wait. Each may hold a page and what it is made from.
@@ -54,7 +50,7 @@ impl QueryGrpc {
         config: QueryConfig,
         stop: CancellationToken,
     ) -> Self {
-        let streams = Streams::new(Arc::clone(&store), config.stall_timeout, stop);
+        let streams = Streams::new(Arc::clone(&store), &config, stop);
         let (places, queue) = (Semaphore::new(CONCURRENT), Semaphore::new(CONCURRENT + WAITING));
         Self { store, ingest, gateways, places, queue, config, streams }
     }
@@ -82,7 +78,7 @@ impl QueryGrpc {
         let answered = match caller.and_then(|caller| check(request.get_ref()).map(|()| caller)) {
             Ok(caller) => {
                 let (metadata, _, request) = request.into_parts();
-                let asked = tracing::enabled!(tracing::Level::WARN).then(|| shortly(&request));
+                let slow = Slow::new(rpc, &request, self.config.slow);
                 let answered = deadline::within(&metadata, self.config.timeout, None, async {
                     let _waits = self.queue.try_acquire().map_err(|_| Error::TooManyQueries(WAITING))?;
                     // Never closed, so there is a place in the end.
@@ -90,7 +86,7 @@ impl QueryGrpc {
                     answer(caller, request).await
                 });
                 let answered = answered.await;
-                tell_slow(rpc, asked, began.elapsed(), self.config.slow);
+                slow.tell(began.elapsed());
                 answered
             }
             Err(error) => Err(error),
@@ -117,30 +113,6 @@ impl QueryGrpc {
     }
 }
 
-/// A request in as few words as a line of the log takes.
-fn shortly(request: &impl Debug) -> String {
-    const MOST: usize = 500;
-    struct Short(String);
-    impl std::fmt::Write for Short {
-        /// Fails once it is full, which ends the writing.
-        fn write_str(&mut self, text: &str) -> std::fmt::Result {
-            self.0.push_str(text.get(..MOST.saturating_sub(self.0.len())).unwrap_or(text));
-            if self.0.len() < MOST { Ok(()) } else { Err(std::fmt::Error) }
-        }
-    }
-    let mut short = Short(String::new());
-    let _ = write!(short, "{request:?}");
-    short.0
-}
-
-/// Logs a slow query: what was asked, and how long it took.
-fn tell_slow(rpc: Rpc, asked: Option<String>, took: Duration, slow: Duration) {
-    if took >= slow {
-        let asked = asked.unwrap_or_default();
-        tracing::warn!(rpc = rpc.name(), ?took, asked, "slow query: AdminService.ExplainQuery tells why");
-    }
-}
-
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
@@ -153,7 +125,7 @@ impl QueryService for QueryGrpc {
         request: Request<v1::GetLatestRequest>,
     ) -> Result<Response<v1::GetLatestResponse>, Status> {
         self.answer(Rpc::GetLatest, request, async |caller, request| {
-            questions::latest(self.store.as_ref(), &caller, request).await
+            questions::latest(&*self.store.look(), &caller, request).await
         })
         .await
     }
@@ -163,7 +135,7 @@ impl QueryService for QueryGrpc {
         request: Request<v1::QueryRangeRequest>,
     ) -> Result<Response<v1::QueryRangeResponse>, Status> {
         self.answer(Rpc::QueryRange, request, async |caller, request| {
-            questions::range(self.store.as_ref(), &caller, request).await
+            questions::range(&*self.store.look(), &caller, request).await
         })
         .await
     }
@@ -173,7 +145,7 @@ impl QueryService for QueryGrpc {
         request: Request<v1::BatchQueryRangeRequest>,
     ) -> Result<Response<v1::BatchQueryRangeResponse>, Status> {
         let answer =
-            async |caller: Caller, request| questions::batch(self.store.as_ref(), &caller, request).await;
+            async |caller: Caller, request| questions::batch(&*self.store.look(), &caller, request).await;
         self.answer_if(Rpc::BatchQueryRange, request, questions::check_batch, answer).await
     }
 
@@ -200,7 +172,7 @@ impl QueryService for QueryGrpc {
         request: Request<v1::QueryMilkingsRequest>,
     ) -> Result<Response<v1::QueryMilkingsResponse>, Status> {
         self.answer(Rpc::QueryMilkings, request, async |caller, request| {
-            questions::milkings(self.store.as_ref(), &caller, request).await
+            questions::milkings(&*self.store.look(), &caller, request).await
         })
         .await
     }
@@ -210,7 +182,7 @@ impl QueryService for QueryGrpc {
         request: Request<v1::ListSeriesRequest>,
     ) -> Result<Response<v1::ListSeriesResponse>, Status> {
         self.answer(Rpc::ListSeries, request, async |caller, request| {
-            questions::series(self.store.as_ref(), &caller, request).await
+            questions::series(&*self.store.look(), &caller, request).await
         })
         .await
     }
@@ -220,7 +192,7 @@ impl QueryService for QueryGrpc {
         request: Request<v1::ListDevicesRequest>,
     ) -> Result<Response<v1::ListDevicesResponse>, Status> {
         self.answer(Rpc::ListDevices, request, async |caller, request| {
-            questions::devices(self.store.as_ref(), &caller, request).await
+            questions::devices(&*self.store.look(), &caller, request).await
         })
         .await
     }
@@ -230,7 +202,7 @@ impl QueryService for QueryGrpc {
         request: Request<v1::GetDeviceStatusRequest>,
     ) -> Result<Response<v1::GetDeviceStatusResponse>, Status> {
         self.answer(Rpc::GetDeviceStatus, request, async |caller, request| {
-            questions::device_status(self.store.as_ref(), &caller, request).await
+            questions::device_status(&*self.store.look(), &caller, request).await
         })
         .await
     }
@@ -240,7 +212,7 @@ impl QueryService for QueryGrpc {
         request: Request<v1::GetFarmDailySummaryRequest>,
     ) -> Result<Response<v1::GetFarmDailySummaryResponse>, Status> {
         self.answer(Rpc::GetFarmDailySummary, request, async |caller, request| {
-            questions::farm_summary(self.store.as_ref(), &caller, request).await
+            questions::farm_summary(&*self.store.look(), &caller, request).await
         })
         .await
     }
@@ -250,7 +222,7 @@ impl QueryService for QueryGrpc {
         request: Request<v1::GetMilkProductionDailyRequest>,
     ) -> Result<Response<v1::GetMilkProductionDailyResponse>, Status> {
         self.answer(Rpc::GetMilkProductionDaily, request, async |caller, request| {
-            questions::milk_days(self.store.as_ref(), &caller, request).await
+            questions::milk_days(&*self.store.look(), &caller, request).await
         })
         .await
     }
@@ -260,7 +232,7 @@ impl QueryService for QueryGrpc {
         request: Request<v1::GetAnimalMetricsRequest>,
     ) -> Result<Response<v1::GetAnimalMetricsResponse>, Status> {
         self.answer(Rpc::GetAnimalMetrics, request, async |caller, request| {
-            questions::animal_metrics(self.store.as_ref(), &caller, request).await
+            questions::animal_metrics(&*self.store.look(), &caller, request).await
         })
         .await
     }

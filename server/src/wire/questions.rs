@@ -11,7 +11,7 @@ use crate::{
         self, AnimalQuery, DevicesQuery, LatestQuery, MilkQuery, MilkingsQuery, RangeData, RangePage,
         RangeQuery, Resolution, Scope, SeriesQuery, Statistic, SummaryQuery,
     },
-    store::{Level, Store},
+    store::{Level, Look},
 };
 
 mod messages;
@@ -26,27 +26,27 @@ const MAX_BATCH: usize = 50;
 const MAX_BATCH_ROWS: u64 = 50_000;
 
 pub(super) async fn latest(
-    store: &dyn Store,
+    look: &dyn Look,
     caller: &Caller,
     request: v1::GetLatestRequest,
 ) -> Result<v1::GetLatestResponse, Error> {
     let v1::GetLatestRequest { device_uid, farm_id, metric_names } = request;
     let query = LatestQuery { device_uid, farm_id: caller.farm(farm_id)?, metric_names };
-    let latest = query::latest(store, query).await?;
+    let latest = query::latest(look, query).await?;
     let latest = latest.into_iter().map(|(key, reading)| to_series_readings(key, vec![reading]));
     Ok(v1::GetLatestResponse { latest: latest.collect() })
 }
 
 pub(super) async fn range(
-    store: &dyn Store,
+    look: &dyn Look,
     caller: &Caller,
     request: v1::QueryRangeRequest,
 ) -> Result<v1::QueryRangeResponse, Error> {
-    range_beside(store, caller, request, 0).await
+    range_beside(look, caller, request, 0).await
 }
 
 async fn range_beside(
-    store: &dyn Store,
+    look: &dyn Look,
     caller: &Caller,
     request: v1::QueryRangeRequest,
     beside: usize,
@@ -70,7 +70,7 @@ async fn range_beside(
         max_points: request.max_points,
         beside,
     };
-    let RangePage { data, next_token, resolution, kept_from_us } = query::range(store, query).await?;
+    let RangePage { data, next_token, resolution, kept_from_us } = query::range(look, query).await?;
     let (mut series, mut aggregates) = (Vec::new(), Vec::new());
     match data {
         RangeData::Readings(found) => {
@@ -166,7 +166,7 @@ pub(super) fn check_batch(request: &v1::BatchQueryRangeRequest) -> Result<(), Er
 
 /// Answers to ranges, if [`check_batch`] passes.
 pub(super) async fn batch(
-    store: &dyn Store,
+    look: &dyn Look,
     caller: &Caller,
     request: v1::BatchQueryRangeRequest,
 ) -> Result<v1::BatchQueryRangeResponse, Error> {
@@ -175,7 +175,7 @@ pub(super) async fn batch(
     let beside = requests.len() - 1;
     let mut responses = Vec::with_capacity(requests.len());
     for (index, request) in requests.into_iter().enumerate() {
-        let answer = range_beside(store, caller, request, beside).await;
+        let answer = range_beside(look, caller, request, beside).await;
         responses.push(answer.map_err(|error| of_request(index, error))?);
     }
     Ok(v1::BatchQueryRangeResponse { responses })
@@ -193,7 +193,7 @@ fn of_request(index: usize, error: Error) -> Error {
 }
 
 pub(super) async fn milkings(
-    store: &dyn Store,
+    look: &dyn Look,
     caller: &Caller,
     request: v1::QueryMilkingsRequest,
 ) -> Result<v1::QueryMilkingsResponse, Error> {
@@ -205,51 +205,51 @@ pub(super) async fn milkings(
         page_size: request.page_size,
         page_token: request.page_token,
     };
-    let page = query::milkings(store, query).await?;
+    let page = query::milkings(look, query).await?;
     let milkings = page.items.into_iter().map(convert::to_milking).collect();
     Ok(v1::QueryMilkingsResponse { milkings, next_page_token: page.next_token })
 }
 
 pub(super) async fn series(
-    store: &dyn Store,
+    look: &dyn Look,
     caller: &Caller,
     request: v1::ListSeriesRequest,
 ) -> Result<v1::ListSeriesResponse, Error> {
     let v1::ListSeriesRequest { farm_id, device_uid, metric_name, page_size, page_token } = request;
     let farm_id = caller.farm(farm_id)?;
     let query = SeriesQuery { farm_id, device_uid, metric_name, page_size, page_token };
-    let page = query::list_series(store, query).await?;
+    let page = query::list_series(look, query).await?;
     let series = page.items.into_iter().map(convert::to_series_key).collect();
     Ok(v1::ListSeriesResponse { series, next_page_token: page.next_token })
 }
 
 pub(super) async fn devices(
-    store: &dyn Store,
+    look: &dyn Look,
     caller: &Caller,
     request: v1::ListDevicesRequest,
 ) -> Result<v1::ListDevicesResponse, Error> {
     let v1::ListDevicesRequest { farm_id, page_size, page_token } = request;
     let query = DevicesQuery { farm_id: caller.farm(farm_id)?, page_size, page_token };
-    let page = query::list_devices(store, query).await?;
+    let page = query::list_devices(look, query).await?;
     let now_us = now_us();
     let devices = page.items.into_iter().map(|device| convert::to_device(device, now_us)).collect();
     Ok(v1::ListDevicesResponse { devices, next_page_token: page.next_token })
 }
 
 pub(super) async fn device_status(
-    store: &dyn Store,
+    look: &dyn Look,
     caller: &Caller,
     request: v1::GetDeviceStatusRequest,
 ) -> Result<v1::GetDeviceStatusResponse, Error> {
     let farm_id = caller.farm(request.farm_id)?;
-    let devices = query::device_status(store, farm_id, &request.device_uid).await?;
+    let devices = query::device_status(look, farm_id, &request.device_uid).await?;
     let now_us = now_us();
     let devices = devices.into_iter().map(|device| convert::to_device(device, now_us)).collect();
     Ok(v1::GetDeviceStatusResponse { devices })
 }
 
 pub(super) async fn farm_summary(
-    store: &dyn Store,
+    look: &dyn Look,
     caller: &Caller,
     request: v1::GetFarmDailySummaryRequest,
 ) -> Result<v1::GetFarmDailySummaryResponse, Error> {
@@ -261,13 +261,13 @@ pub(super) async fn farm_summary(
         metric_names: request.metric_names,
         device_type: request.device_type,
     };
-    let (days, kept_from_us) = query::farm_summary(store, query).await?;
+    let (days, kept_from_us) = query::farm_summary(look, query).await?;
     let days = days.into_iter().map(to_farm_day).collect();
     Ok(v1::GetFarmDailySummaryResponse { days, kept_from_us: kept_from_us.unwrap_or_default() })
 }
 
 pub(super) async fn milk_days(
-    store: &dyn Store,
+    look: &dyn Look,
     caller: &Caller,
     request: v1::GetMilkProductionDailyRequest,
 ) -> Result<v1::GetMilkProductionDailyResponse, Error> {
@@ -281,13 +281,13 @@ pub(super) async fn milk_days(
         page_size: request.page_size,
         page_token: request.page_token,
     };
-    let page = query::milk_days(store, query).await?;
+    let page = query::milk_days(look, query).await?;
     let days = page.items.into_iter().map(|day| to_milk_day(farm_id, &day)).collect();
     Ok(v1::GetMilkProductionDailyResponse { days, next_page_token: page.next_token })
 }
 
 pub(super) async fn animal_metrics(
-    store: &dyn Store,
+    look: &dyn Look,
     caller: &Caller,
     request: v1::GetAnimalMetricsRequest,
 ) -> Result<v1::GetAnimalMetricsResponse, Error> {
@@ -299,7 +299,7 @@ pub(super) async fn animal_metrics(
         end_us,
         metric_names: request.metric_names,
     };
-    let (metrics, kept_from_us) = query::animal_metrics(store, query).await?;
+    let (metrics, kept_from_us) = query::animal_metrics(look, query).await?;
     let metrics = metrics.into_iter().map(|metric| to_animal_metric(metric, end_us)).collect();
     Ok(v1::GetAnimalMetricsResponse { metrics, kept_from_us: kept_from_us.unwrap_or_default() })
 }

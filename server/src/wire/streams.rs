@@ -2,6 +2,7 @@
 //! as that takes something now and then.
 
 use std::{
+    fmt::Debug,
     pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
@@ -15,13 +16,15 @@ use tonic::Status;
 
 use super::{
     questions::to_series_readings,
+    slow::Slow,
     status::{measure_stream, to_status},
 };
 use crate::{
+    config::QueryConfig,
     error::Error,
     ingest::Caller,
     ops::metrics::Rpc,
-    query::{self, Scope, StreamQuery, Taker, WatchQuery},
+    query::{self, Parts, Scope, StreamQuery, Taker, WatchQuery},
     store::Store,
 };
 
@@ -33,6 +36,8 @@ const CONCURRENT: usize = 256;
 pub(super) struct Streams {
     store: Arc<dyn Store>,
     patience: Duration,
+    /// From when on a part is slow.
+    slow: Duration,
     stop: CancellationToken,
     ranges: Arc<Semaphore>,
     watches: Arc<Semaphore>,
@@ -54,14 +59,21 @@ pub(super) fn watch_query(caller: &Caller, request: v1::WatchReadingsRequest) ->
 }
 
 impl Streams {
-    /// Streams that end with `stop`, or when their caller takes nothing for `patience`.
-    pub(super) fn new(store: Arc<dyn Store>, patience: Duration, stop: CancellationToken) -> Self {
+    /// Streams that end with `stop`, or when their caller takes nothing for a while.
+    pub(super) fn new(store: Arc<dyn Store>, config: &QueryConfig, stop: CancellationToken) -> Self {
         let places = || Arc::new(Semaphore::new(CONCURRENT));
-        Self { store, patience, stop, ranges: places(), watches: places() }
+        let QueryConfig { stall_timeout: patience, slow, .. } = *config;
+        Self { store, patience, slow, stop, ranges: places(), watches: places() }
+    }
+
+    /// A way for the parts of an answer; slow ones are logged.
+    fn parts<T>(&self, rpc: Rpc, query: &impl Debug) -> (Parts<T>, Taker<T>) {
+        let slow = Slow::new(rpc, query, self.slow);
+        query::parts(self.patience, move |took| slow.tell(took))
     }
 
     pub(super) fn range(&self, query: StreamQuery) -> Result<Answers<v1::StreamRangeResponse>, Error> {
-        let (mut parts, taker) = query::parts(self.patience);
+        let (mut parts, taker) = self.parts(Rpc::StreamRange, &query);
         let (store, left) = (Arc::clone(&self.store), parts.left().clone());
         let work = async move { query::stream(store.as_ref(), query, &mut parts).await };
         let end = self.carry(Rpc::StreamRange, &self.ranges, left, work)?;
@@ -71,7 +83,7 @@ impl Streams {
     }
 
     pub(super) fn watch(&self, query: WatchQuery) -> Result<Answers<v1::WatchReadingsResponse>, Error> {
-        let (mut parts, taker) = query::parts(self.patience);
+        let (mut parts, taker) = self.parts(Rpc::WatchReadings, &query);
         let (store, left) = (Arc::clone(&self.store), parts.left().clone());
         let work = async move { query::watch(store.as_ref(), query, &mut parts).await };
         let end = self.carry(Rpc::WatchReadings, &self.watches, left, work)?;

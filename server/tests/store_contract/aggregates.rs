@@ -8,8 +8,8 @@ use std::{
 use herdstream_server::{
     model::{Micros, Milking, Reading, RejectionCode, SeriesId},
     store::{
-        Batch, Bucket, BucketRange, Cut, Level, MilkBucket, MilkRange, Outcome, ProducerCommit, Refresh,
-        Retention, SeriesRange, Store, Tag,
+        Batch, Bucket, BucketRange, Cut, Level, Look as _, MilkBucket, MilkRange, Outcome, ProducerCommit,
+        Refresh, Retention, SeriesRange, Store, Tag,
     },
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};

@@ -7,10 +7,11 @@ use std::sync::{
 
 use async_trait::async_trait;
 use herdstream_server::{
-    model::{Micros, Offset, ProducerRow, Quarantined, RejectionKind, SeriesKey, Totals},
+    model::{Micros, Offset, ProducerRow, Quarantined, Reading, RejectionKind, SeriesId, SeriesKey, Totals},
     store::{
-        Batch, Device, Guard, MilkingRange, Outcome, ProducerCommit, QuarantineSpan, Refresh, Retention,
-        SeriesFilter, SeriesRange, Store, StoreError,
+        Batch, Bucket, BucketRange, Cut, Device, Guard, Level, Look, MilkRange, MilkingRange, Outcome,
+        ProducerCommit, QuarantineSpan, Refresh, Retention, SeriesFilter, SeriesRange, Store, StoreError,
+        Tag,
     },
 };
 
@@ -55,6 +56,8 @@ macro_rules! obeys_the_contract {
             a_group_built_anew_tells_the_same_refusals,
             anonymous_writes_have_no_ledger_row,
             readers_see_whole_commits,
+            a_look_sees_one_moment,
+            all_questions_of_a_look_see_the_same_commits,
             a_question_that_cannot_be_stored_is_no_failure,
             a_restart_keeps_everything,
             a_closed_store_refuses,
@@ -685,6 +688,115 @@ pub(crate) async fn readers_see_whole_commits(fixture: &mut dyn Fixture) {
     }
     done.store(true, Ordering::Release);
     reader.await.expect("the reader saw whole commits");
+}
+
+/// Buckets of every series of a level, and how many readings are in them.
+async fn counted(
+    look: &(impl Look + ?Sized),
+    series: &[SeriesId],
+    level: Level,
+) -> (Vec<(u32, Bucket)>, u64) {
+    let cut =
+        Cut::Level { level, start_us: level.floor(NOON - 2 * DAY), end_us: level.floor(NOON + 2 * DAY) };
+    let series = series.iter().zip(0..).map(|(&id, line)| (id, line)).collect();
+    let buckets = look.buckets(BucketRange { series, tag: None, cut, percentiles: false }).await.unwrap();
+    let count = buckets.iter().map(|(_, bucket)| bucket.count).sum();
+    (buckets, count)
+}
+
+pub(crate) async fn a_look_sees_one_moment(fixture: &mut dyn Fixture) {
+    async fn answers(look: &dyn Look, series: &[SeriesId]) -> String {
+        let all = SeriesFilter::default();
+        let tagged = look.tagged_series(Tag::Animal(7), NOON - DAY, NOON + DAY).await.unwrap();
+        let range = MilkingRange {
+            farm_id: 1,
+            animal_id: None,
+            start_us: NOON - DAY,
+            end_us: NOON + DAY,
+            skip: 0,
+            limit: 100,
+        };
+        let milkings = look.milkings(range).await.unwrap();
+        let cut = Cut::Level { level: Level::Day, start_us: Level::Day.floor(NOON), end_us: NOON + DAY };
+        let milk = look.milk(MilkRange { farm_id: 1, animal_id: None, cut }).await.unwrap();
+        let mut readings = Vec::new();
+        for &series in series {
+            readings.push(everything(look, series).await);
+        }
+        let series_now = look.find_series(all).await.unwrap();
+        let levels = [
+            counted(look, series, Level::QuarterHour).await,
+            counted(look, series, Level::Hour).await,
+            counted(look, series, Level::Day).await,
+        ];
+        let latest = look.latest(series).await.unwrap();
+        let lifecycle = look.lifecycle().await.unwrap();
+        format!(
+            "{series_now:?}\n{tagged:?}\n{milkings:?}\n{milk:?}\n{readings:?}\n{levels:?}\n{latest:?}\n{lifecycle:?}"
+        )
+    }
+    let store = fixture.store();
+    let series = [resolve(&*store, 0).await, resolve(&*store, 1).await];
+    let some = |value: f64| {
+        let times = [NOON - DAY - HOUR, NOON - HOUR, NOON, NOON + 20 * MINUTE];
+        let of =
+            |series| times.map(|time_us| Reading { animal_id: Some(7), ..reading(series, time_us, value) });
+        series.into_iter().flat_map(of).collect::<Vec<_>>()
+    };
+    write(&*store, some(1.0)).await;
+    let look = store.look();
+    let before = answers(&*look, &series).await;
+    // Everything changes: new series, readings, milkings, closed and kept buckets, dirty hours.
+    let new = resolve(&*store, 2).await;
+    write(&*store, some(2.0)).await;
+    write(&*store, vec![Reading { animal_id: Some(7), ..reading(new, NOON + HOUR, 3.0) }]).await;
+    let milked = ProducerCommit { batches: vec![milked(vec![milking(1, 7, NOON)])], ..commit(producer(9)) };
+    committed(&commit_one(&*store, milked).await);
+    assert_eq!(answers(&*look, &series).await, before, "after commits");
+    store.refresh(Refresh { close_before_us: NOON, span_us: None }).await.unwrap();
+    write(&*store, some(4.0)).await;
+    assert_eq!(answers(&*look, &series).await, before, "after a refresh");
+    store.refresh(Refresh { close_before_us: NOON + 2 * DAY, span_us: None }).await.unwrap();
+    assert_eq!(answers(&*look, &series).await, before, "after all is kept");
+    let now = answers(&*store.look(), &series).await;
+    assert_ne!(now, before);
+    assert_eq!(counted(&*store, &series, Level::Day).await.1, 24);
+    assert_eq!(store.latest(&series).await.unwrap()[1].value, 4.0);
+}
+
+pub(crate) async fn all_questions_of_a_look_see_the_same_commits(fixture: &mut dyn Fixture) {
+    const COMMITS: u64 = 40;
+    let store = fixture.store();
+    let series = [resolve(&*store, 0).await, resolve(&*store, 1).await];
+    let done = Arc::new(AtomicBool::new(false));
+    let looks = Arc::new(AtomicU64::new(0));
+    let reader = {
+        let (store, done, looks) = (store.clone(), done.clone(), looks.clone());
+        tokio::spawn(async move {
+            while !done.load(Ordering::Acquire) {
+                let look = store.look();
+                let first = everything(&*look, series[0]).await.len() as u64;
+                let (_, counted) = counted(&*look, &series, Level::QuarterHour).await;
+                let newest = look.latest(&series).await.unwrap();
+                let second = everything(&*look, series[1]).await.len() as u64;
+                assert_eq!((second, counted), (first, 2 * first), "the look moved on");
+                let told: Vec<f64> = newest.iter().map(|newest| newest.value).collect();
+                assert_eq!(told, if first == 0 { vec![] } else { vec![(first - 1) as f64; 2] });
+                looks.fetch_add(1, Ordering::AcqRel);
+            }
+        })
+    };
+    for n in 0..COMMITS {
+        let time_us = NOON + n as i64 * 7 * MINUTE;
+        let readings = series.map(|series| reading(series, time_us, n as f64));
+        write(&*store, readings.into()).await;
+        let seen = looks.load(Ordering::Acquire);
+        while n % 5 == 0 && looks.load(Ordering::Acquire) == seen && !reader.is_finished() {
+            tokio::task::yield_now().await;
+        }
+    }
+    done.store(true, Ordering::Release);
+    reader.await.expect("every look stayed where it was");
 }
 
 pub(crate) async fn a_question_that_cannot_be_stored_is_no_failure(fixture: &mut dyn Fixture) {

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use herdstream_server::{
     model::{Micros, Milking, Offset, ProducerRow, Reading, RejectionKind, SeriesId, Totals},
-    store::{MilkingRange, OpenSession, Outcome, ProducerCommit, QuarantineSpan, SeriesRange, Store},
+    store::{
+        Look as _, MilkingRange, OpenSession, Outcome, ProducerCommit, QuarantineSpan, SeriesRange, Store,
+    },
 };
 use proptest::{collection::vec, prelude::*, sample::select};
 

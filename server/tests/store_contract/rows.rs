@@ -7,7 +7,7 @@ use herdstream_server::{
         Content, Micros, Milking, Offset, ProducerId, Quality, Quarantined, Reading, Rejection,
         RejectionCode, RejectionKind, SeriesId, SeriesKey, Totals,
     },
-    store::{Batch, CommitGroup, Guard, OpenSession, Outcome, ProducerCommit, SeriesRange, Store},
+    store::{Batch, CommitGroup, Guard, Look, OpenSession, Outcome, ProducerCommit, SeriesRange, Store},
 };
 use uuid::Uuid;
 
@@ -154,7 +154,7 @@ pub(super) async fn resolve(store: &dyn Store, n: u32) -> SeriesId {
 }
 
 pub(super) async fn range(
-    store: &dyn Store,
+    look: &(impl Look + ?Sized),
     series: SeriesId,
     start_us: Micros,
     end_us: Micros,
@@ -168,11 +168,11 @@ pub(super) async fn range(
         text_bytes: usize::MAX,
         tag: None,
     };
-    store.range(range).await.expect("the range is read")
+    look.range(range).await.expect("the range is read")
 }
 
-pub(super) async fn everything(store: &dyn Store, series: SeriesId) -> Vec<Reading> {
-    range(store, series, NOON - 1000 * DAY, NOON + 1000 * DAY).await
+pub(super) async fn everything(look: &(impl Look + ?Sized), series: SeriesId) -> Vec<Reading> {
+    range(look, series, NOON - 1000 * DAY, NOON + 1000 * DAY).await
 }
 
 /// Values in the order of the answer.

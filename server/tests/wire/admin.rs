@@ -212,6 +212,20 @@ async fn an_explanation_tells_the_steps_of_a_question_or_why_it_is_refused() {
             ..Default::default()
         }),
         Query::GetIngestionStats(v1::GetIngestionStatsRequest {}),
+        Query::StreamRange(v1::StreamRangeRequest {
+            device_uid: device_uid(),
+            start_us: now - DAY,
+            end_us: now,
+            ..Default::default()
+        }),
+        // Where nothing is: it ends by itself.
+        Query::StreamRange(v1::StreamRangeRequest {
+            farm_id: 1,
+            start_us: 1,
+            end_us: 2,
+            ..Default::default()
+        }),
+        Query::WatchReadings(v1::WatchReadingsRequest { device_uid: device_uid(), ..Default::default() }),
     ];
     for query in queries {
         let asked = v1::ExplainQueryRequest { query: Some(query.clone()) };
@@ -219,7 +233,7 @@ async fn an_explanation_tells_the_steps_of_a_question_or_why_it_is_refused() {
         let told = told.into_inner();
         let complete = |step: &v1::ExplainStep| !step.statement.is_empty() && !step.plan.is_empty();
         assert!(told.steps.iter().all(complete), "{query:?}: {told:?}");
-        if matches!(query, Query::QueryRange(_) | Query::BatchQueryRange(_)) {
+        if !matches!(query, Query::GetIngestionStats(_)) {
             assert!(!told.steps.is_empty(), "{query:?}");
         }
         assert!(told.steps.iter().all(|step| step.duration_us <= told.duration_us), "{query:?}: {told:?}");
@@ -229,6 +243,9 @@ async fn an_explanation_tells_the_steps_of_a_question_or_why_it_is_refused() {
     let wrong = v1::QueryRangeRequest { page_size: 50_001, ..hours(now) };
     let wrong = v1::ExplainQueryRequest { query: Some(Query::QueryRange(wrong)) };
     assert_field(&admin.explain_query(wrong).await.unwrap_err(), "page_size", "beyond");
+    let long = v1::WatchReadingsRequest { interval_ms: 60_001, ..Default::default() };
+    let long = v1::ExplainQueryRequest { query: Some(Query::WatchReadings(long)) };
+    assert_field(&admin.explain_query(long).await.unwrap_err(), "interval_ms", "beyond");
     let unknown = v1::GetDeviceStatusRequest { device_uid: "nobody".to_owned(), farm_id: 0 };
     let unknown = v1::ExplainQueryRequest { query: Some(Query::GetDeviceStatus(unknown)) };
     assert_reason(&admin.explain_query(unknown).await.unwrap_err(), Reason::NotFound);

@@ -51,7 +51,7 @@ impl Kept<'_> {
 
 impl View<'_> {
     /// Statistics of readings by line, then time.
-    pub(super) fn buckets(&self, range: &BucketRange, open: &Open) -> Result<Vec<(u32, Bucket)>, StoreError> {
+    pub(super) fn buckets(&self, range: &BucketRange) -> Result<Vec<(u32, Bucket)>, StoreError> {
         let mut lines = Lines::new(range.cut.clone());
         let asked = Asked {
             level: range.cut.level(),
@@ -59,7 +59,8 @@ impl View<'_> {
             tag: range.tag,
             percentiles: range.percentiles && matches!(range.cut, Cut::Level { .. }),
         };
-        let kept = Kept { watermarks: self.watermarks()?, floors: self.rollup_floors()?, open };
+        let kept =
+            Kept { watermarks: self.watermarks()?, floors: self.rollup_floors()?, open: &self.seen.open };
         for &(series, line) in &range.series {
             self.check()?;
             self.of_series(series, asked, &kept, &mut |bucket| lines.add(line, bucket))?;

@@ -119,16 +119,17 @@ impl Catalogue {
         }
     }
 
-    /// Where to start looking for the newest reading. To be called before the snapshot is taken.
+    /// Where to start looking for the newest reading.
     pub(super) fn newest(&self, id: SeriesId) -> Option<NewestHour> {
         let series = self.series.read();
         let series = series.get(id.0 as usize)?.as_ref()?;
         Some(NewestHour::unpack(series.newest.load(Ordering::Acquire)))
     }
 
-    /// A search that started at `known` found the newest reading in `hour`, or none.
+    /// A search that started at `known` found the newest reading in `hour`, or none; it saw every commit that had ended
+    /// when `known` was asked for.
     ///
-    /// Forgotten if a commit has been under way since: its reading may be newer.
+    /// Forgotten if a commit was under way then or has been since: its reading may be newer.
     pub(super) fn learn(&self, id: SeriesId, known: NewestHour, hour: Option<i64>) {
         let series = self.series.read();
         if let Some(Some(series)) = series.get(id.0 as usize)

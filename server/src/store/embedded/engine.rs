@@ -30,7 +30,7 @@ use super::{
     keys::{self, Table},
     open::{Open, OpenBuckets},
     rows,
-    view::View,
+    view::{Seen, View},
     watch::Watch,
 };
 use crate::{
@@ -146,23 +146,20 @@ impl Engine {
             let snapshot = self.db.snapshot();
             // A day that was created or dropped in between would be in one of them only.
             if Arc::ptr_eq(&chunks, &self.chunks()) {
-                return View::new(self, snapshot, chunks, watch);
+                let seen = Seen { commit: None, open: Open::default(), snapshot, chunks };
+                return View::new(self, seen, watch);
             }
         }
     }
 
-    /// As [`Engine::watched`], with the open buckets of some series as they are in it.
-    pub(super) fn watched_with_open(
-        &self,
-        watch: &Watch,
-        series: impl Iterator<Item = SeriesId>,
-    ) -> Result<(View<'_>, Open), StoreError> {
+    /// What there is to be seen now, open buckets included.
+    pub(super) fn see(&self, watch: &Watch) -> Result<Seen, StoreError> {
         loop {
             let held = self.open.held();
             let view = self.watched(watch.clone());
             // A commit can be seen a moment before it is counted.
             if view.number(keys::LAST_COMMIT)? == held.commit {
-                return Ok((view, held.of(series)));
+                return Ok(Seen { commit: Some(held.commit), open: held.open(), ..view.seen });
             }
             drop(held);
             view.check()?;

@@ -4,7 +4,7 @@
 //! Only a help: what is not held here is computed from readings. Held is everything from one time on, which moves
 //! ahead when rollups are stored, and when more is open than is held.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -16,24 +16,29 @@ use crate::{
 /// Buckets that are held, at most: 20 MB.
 const MOST: usize = if cfg!(test) { 50 } else { 200_000 };
 
+/// Parts of the series: of those that a commit fills it copies the ones that somebody looks at.
+const PARTS: usize = 256;
+
 /// What has been committed since rollups were stored last.
 pub(super) struct OpenBuckets(Mutex<Held>);
 
 pub(super) struct Held {
     /// The last commit that is in.
     pub(super) commit: u64,
-    /// The start of a quarter of an hour: every reading from then on is in.
-    since_us: Micros,
-    /// By start, of each series.
-    buckets: HashMap<SeriesId, Vec<Bucket>>,
+    open: Open,
     count: usize,
 }
 
-/// The open buckets of some series, as they were in one view.
+/// Open buckets, as they were in one view. Cheap to clone.
+#[derive(Clone)]
 pub(super) struct Open {
+    /// The start of a quarter of an hour: every reading from then on is in.
     pub(super) since_us: Micros,
-    buckets: HashMap<SeriesId, Vec<Bucket>>,
+    parts: Vec<Arc<Part>>,
 }
+
+/// Buckets by start, of each series.
+type Part = HashMap<SeriesId, Arc<Vec<Bucket>>>;
 
 /// The buckets that one commit fills.
 pub(super) struct Filled {
@@ -47,7 +52,8 @@ impl OpenBuckets {
     /// Holds what comes after commit `commit`, of which no reading is newer than `newest_us`.
     pub(super) fn new(commit: u64, newest_us: Option<Micros>) -> Self {
         let since_us = newest_us.map_or(Micros::MIN, behind);
-        Self(Mutex::new(Held { commit, since_us, buckets: HashMap::new(), count: 0 }))
+        let open = Open { since_us, parts: vec![Arc::default(); PARTS] };
+        Self(Mutex::new(Held { commit, open, count: 0 }))
     }
 
     /// Whoever holds it sees what is in as of its commit; the writer waits meanwhile.
@@ -57,7 +63,7 @@ impl OpenBuckets {
 
     /// What a commit is going to fill.
     pub(super) fn filling(&self) -> Filled {
-        let since_us = self.0.lock().since_us;
+        let since_us = self.0.lock().open.since_us;
         Filled { since_us, buckets: Vec::new(), values: Vec::new(), qualities: Vec::new() }
     }
 
@@ -69,8 +75,9 @@ impl OpenBuckets {
             held.add(series, bucket);
         }
         if held.count > MOST {
-            let newest_us = held.buckets.values().flatten().map(|bucket| bucket.start_us).max();
-            held.since_us = newest_us.map_or(held.since_us, behind);
+            let buckets = held.open.parts.iter().flat_map(|part| part.values()).flat_map(|of| of.iter());
+            let newest_us = buckets.map(|bucket| bucket.start_us).max();
+            held.open.since_us = newest_us.map_or(held.open.since_us, behind);
             held.forget();
         }
     }
@@ -78,20 +85,20 @@ impl OpenBuckets {
     /// Rollups are stored up to there.
     pub(super) fn stored_before(&self, stored_us: Micros) {
         let mut held = self.0.lock();
-        held.since_us = held.since_us.max(Level::QuarterHour.floor(stored_us));
+        held.open.since_us = held.open.since_us.max(Level::QuarterHour.floor(stored_us));
         held.forget();
     }
 }
 
 impl Held {
-    /// Of these series.
-    pub(super) fn of(&self, series: impl Iterator<Item = SeriesId>) -> Open {
-        let of = |series| Some((series, self.buckets.get(&series)?.clone()));
-        Open { since_us: self.since_us, buckets: series.filter_map(of).collect() }
+    /// As it stands.
+    pub(super) fn open(&self) -> Open {
+        self.open.clone()
     }
 
     fn add(&mut self, series: SeriesId, bucket: Bucket) {
-        let buckets = self.buckets.entry(series).or_default();
+        let part = Arc::make_mut(&mut self.open.parts[part_of(series)]);
+        let buckets = Arc::make_mut(part.entry(series).or_default());
         match buckets.binary_search_by_key(&bucket.start_us, |held| held.start_us) {
             Ok(place) => buckets[place].merge(&bucket),
             Err(place) => {
@@ -103,12 +110,17 @@ impl Held {
 
     /// Lets go of what lies before its beginning.
     fn forget(&mut self) {
-        let since_us = self.since_us;
-        self.buckets.retain(|_, buckets| {
-            buckets.retain(|bucket| bucket.start_us >= since_us);
-            !buckets.is_empty()
-        });
-        self.count = self.buckets.values().map(Vec::len).sum();
+        let since_us = self.open.since_us;
+        self.count = 0;
+        for part in &mut self.open.parts {
+            let part = Arc::make_mut(part);
+            part.retain(|_, buckets| {
+                let buckets = Arc::make_mut(buckets);
+                buckets.retain(|bucket| bucket.start_us >= since_us);
+                !buckets.is_empty()
+            });
+            self.count += part.values().map(|buckets| buckets.len()).sum::<usize>();
+        }
     }
 }
 
@@ -119,9 +131,21 @@ impl Open {
         series: SeriesId,
         (start_us, end_us): (Micros, Micros),
     ) -> impl Iterator<Item = Bucket> {
-        let buckets = self.buckets.get(&series).into_iter().flatten();
+        let buckets = self.parts.get(part_of(series)).and_then(|part| part.get(&series));
+        let buckets = buckets.into_iter().flat_map(|buckets| buckets.iter());
         buckets.filter(move |bucket| (start_us..end_us).contains(&bucket.start_us)).copied()
     }
+}
+
+impl Default for Open {
+    /// Nothing is held.
+    fn default() -> Self {
+        Self { since_us: Micros::MAX, parts: Vec::new() }
+    }
+}
+
+fn part_of(series: SeriesId) -> usize {
+    series.0 as usize % PARTS
 }
 
 impl Filled {
@@ -188,7 +212,7 @@ mod tests {
 
     /// Since when buckets are held, and the starts and counts of a series' buckets.
     fn held(open: &OpenBuckets, series: u32) -> (Micros, Vec<(Micros, u64)>) {
-        let held = open.held().of([SeriesId(series)].into_iter());
+        let held = open.held().open();
         let buckets = held.of(SeriesId(series), (Micros::MIN, Micros::MAX));
         (held.since_us, buckets.map(|bucket| (bucket.start_us, bucket.count)).collect())
     }

@@ -6,7 +6,6 @@ use fjall::Keyspace;
 
 use super::{
     block,
-    catalogue::NewestHour,
     codec::Input,
     engine::{decode_series, entry, undecodable},
     keys::{self, BlockKey, HOUR_US, MINUTE_US},
@@ -26,19 +25,21 @@ use crate::{
 const ACTIVE_US: Micros = 300 * SECOND_US;
 
 impl View<'_> {
-    /// The newest reading of each series that has one, in their order; to be told what was known of them before the
-    /// view was taken.
-    pub(super) fn latest_of(
-        &self,
-        known: Vec<(SeriesId, Option<NewestHour>)>,
-    ) -> Result<Vec<Reading>, StoreError> {
+    /// The newest reading of each series that has one, in their order.
+    pub(super) fn latest_of(&self, series: &[SeriesId]) -> Result<Vec<Reading>, StoreError> {
+        // Asked for after the view was taken: what is known of a series reaches at least as far as what is seen of it.
+        let catalogue = &self.engine.catalogue;
+        let known: Vec<_> = series.iter().map(|&id| (id, catalogue.newest(id))).collect();
+        // And no further, if nothing was committed in between.
+        let is_newest = self.seen.commit == Some(self.engine.open.held().commit);
         let mut found = Vec::with_capacity(known.len());
         for (id, known) in known {
             let Some(known) = known else { continue };
             let Some(newest_hour) = known.hour() else { continue };
             let newest = self.latest(id, newest_hour)?;
-            let hour = newest.as_ref().map(|reading| keys::hour_of(reading.time_us));
-            self.engine.catalogue.learn(id, known, hour);
+            if is_newest {
+                catalogue.learn(id, known, newest.as_ref().map(|reading| keys::hour_of(reading.time_us)));
+            }
             found.extend(newest);
         }
         Ok(found)

@@ -1,11 +1,15 @@
 //! Whether the store is open, and its engine if it is.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc, time::Instant};
 
 use parking_lot::RwLock;
 
-use super::{EmbeddedConfig, engine::Engine};
-use crate::store::StoreError;
+use super::{
+    EmbeddedConfig,
+    engine::{Engine, panicked},
+    watch::Watch,
+};
+use crate::store::{Call, Step, StoreError};
 
 /// What the writer and the readers share.
 pub(super) struct Shared {
@@ -76,5 +80,40 @@ impl State {
             Self::Damaged(what) => StoreError::Damaged(what.clone()),
             Self::Open(_) | Self::Closed => StoreError::Closed,
         }
+    }
+}
+
+/// Has something read for the present call, on a thread that may block; `work` also tells what it looked at.
+pub(super) async fn reading<T: Send + 'static>(
+    engine: Arc<Engine>,
+    what: impl fmt::Debug,
+    work: impl FnOnce(&Arc<Engine>, Watch) -> Result<(T, String), StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let call = Call::current();
+    let read = blocking(engine, call.deadline, move |engine, watch| {
+        let began = Instant::now();
+        let (answer, plan) = work(engine, watch)?;
+        Ok((answer, plan, began.elapsed()))
+    });
+    let (answer, plan, took) = read.await?;
+    if let Some(steps) = call.steps {
+        steps.note(Step { statement: format!("{what:?}"), plan, took });
+    }
+    Ok(answer)
+}
+
+/// Works on a thread that may block, until `deadline`, and no longer than anybody waits.
+pub(super) async fn blocking<T: Send + 'static>(
+    engine: Arc<Engine>,
+    deadline: Option<Instant>,
+    work: impl FnOnce(&Arc<Engine>, Watch) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let (watch, _waiting) = Watch::new(deadline);
+    match tokio::task::spawn_blocking(move || work(&engine, watch)).await {
+        Ok(answer) => answer,
+        Err(error) => Err(match error.try_into_panic() {
+            Ok(panic) => StoreError::Damaged(panicked(&*panic)),
+            Err(_) => StoreError::Closed,
+        }),
     }
 }

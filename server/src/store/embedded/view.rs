@@ -7,7 +7,9 @@ use fjall::{Keyspace, KvPair, Readable, Snapshot, UserValue};
 use super::{
     codec::Undecodable,
     engine::{Chunks, Engine, decode_series, entry, failed, undecodable},
-    keys, rows,
+    keys,
+    open::Open,
+    rows,
     watch::{Looked, Watch},
 };
 use crate::{
@@ -23,14 +25,25 @@ pub(super) struct View<'a> {
     pub(super) engine: &'a Engine,
     /// What was looked at so far.
     pub(super) looked: Looked,
-    snapshot: Snapshot,
-    chunks: Arc<Chunks>,
+    /// What it sees.
+    pub(super) seen: Seen,
     watch: Watch,
 }
 
+/// What there is to be seen at one moment. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Seen {
+    /// The last commit that is in; None: not known.
+    pub(super) commit: Option<u64>,
+    /// Open buckets as of that commit.
+    pub(super) open: Open,
+    pub(super) snapshot: Snapshot,
+    pub(super) chunks: Arc<Chunks>,
+}
+
 impl<'a> View<'a> {
-    pub(super) fn new(engine: &'a Engine, snapshot: Snapshot, chunks: Arc<Chunks>, watch: Watch) -> Self {
-        Self { engine, looked: Looked::default(), snapshot, chunks, watch }
+    pub(super) fn new(engine: &'a Engine, seen: Seen, watch: Watch) -> Self {
+        Self { engine, looked: Looked::default(), seen, watch }
     }
 
     /// Fails once nobody waits any more, or the engine is to be let go.
@@ -45,21 +58,21 @@ impl<'a> View<'a> {
     /// Days of readings, with their keyspaces, that hold times from `start_us` to before `end_us`.
     pub(super) fn chunks(&self, start_us: Micros, end_us: Micros) -> impl Iterator<Item = (i64, &Keyspace)> {
         let days = start_us.div_euclid(DAY_US)..=end_us.saturating_sub(1).div_euclid(DAY_US);
-        let days = (start_us < end_us).then(|| self.chunks.range(days));
+        let days = (start_us < end_us).then(|| self.seen.chunks.range(days));
         days.into_iter().flatten().map(|(day, chunk)| (*day, chunk))
     }
 
     /// Every day of readings, in order.
     pub(super) fn days(&self) -> impl DoubleEndedIterator<Item = (i64, &Keyspace)> {
-        self.chunks.iter().map(|(day, chunk)| (*day, chunk))
+        self.seen.chunks.iter().map(|(day, chunk)| (*day, chunk))
     }
 
     pub(super) fn chunk(&self, day: i64) -> Option<&Keyspace> {
-        self.chunks.get(&day)
+        self.seen.chunks.get(&day)
     }
 
     pub(super) fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<UserValue>, StoreError> {
-        self.snapshot.get(self.engine.rows(), key).map_err(|error| failed("read", error))
+        self.seen.snapshot.get(self.engine.rows(), key).map_err(|error| failed("read", error))
     }
 
     /// A number in the rows; absent: 0.
@@ -79,7 +92,7 @@ impl<'a> View<'a> {
         prefix: &[u8],
         see: impl FnMut(&[u8], &[u8]) -> Result<bool, Undecodable>,
     ) -> Result<(), StoreError> {
-        self.show(self.snapshot.prefix(self.engine.rows(), prefix), see)
+        self.show(self.seen.snapshot.prefix(self.engine.rows(), prefix), see)
     }
 
     /// Shows the rows from `first` to `last`, both included, in order, until `see` answers false.
@@ -89,7 +102,7 @@ impl<'a> View<'a> {
         last: &[u8],
         see: impl FnMut(&[u8], &[u8]) -> Result<bool, Undecodable>,
     ) -> Result<(), StoreError> {
-        self.show(self.snapshot.range(self.engine.rows(), first..=last), see)
+        self.show(self.seen.snapshot.range(self.engine.rows(), first..=last), see)
     }
 
     /// Likewise the rows of rollups.
@@ -99,14 +112,14 @@ impl<'a> View<'a> {
         last: &[u8],
         mut see: impl FnMut(&[u8], &[u8]) -> Result<(), Undecodable>,
     ) -> Result<(), StoreError> {
-        self.show(self.snapshot.range(self.engine.rollups(), first..=last), |key, value| {
+        self.show(self.seen.snapshot.range(self.engine.rollups(), first..=last), |key, value| {
             see(key, value).map(|()| true)
         })
     }
 
     /// The last row with a prefix.
     pub(super) fn last(&self, prefix: &[u8]) -> Result<Option<KvPair>, StoreError> {
-        self.snapshot.prefix(self.engine.rows(), prefix).next_back().map(entry).transpose()
+        self.seen.snapshot.prefix(self.engine.rows(), prefix).next_back().map(entry).transpose()
     }
 
     /// Hands out rows from `first` to `last`, both included, in order and some at a time.
@@ -117,7 +130,7 @@ impl<'a> View<'a> {
         mut see: impl FnMut(&[KvPair]) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let mut page = Vec::new();
-        for row in self.snapshot.range(self.engine.rows(), first..=last) {
+        for row in self.seen.snapshot.range(self.engine.rows(), first..=last) {
             page.push(entry(row)?);
             if page.len() == ROWS_AT_ONCE {
                 self.check()?;
@@ -130,12 +143,12 @@ impl<'a> View<'a> {
 
     /// Blocks with a prefix in a chunk, in order.
     pub(super) fn blocks(&self, chunk: &Keyspace, prefix: &[u8]) -> fjall::Iter {
-        self.snapshot.prefix(chunk, prefix)
+        self.seen.snapshot.prefix(chunk, prefix)
     }
 
     /// Blocks from `first` to `last` in a chunk, in order.
     pub(super) fn blocks_between(&self, chunk: &Keyspace, first: &[u8], last: &[u8]) -> fjall::Iter {
-        self.snapshot.range(chunk, first..=last)
+        self.seen.snapshot.range(chunk, first..=last)
     }
 
     fn show(

@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{Row as _, postgres::PgRow};
+use chrono::{DateTime, Utc};
+use sqlx::{FromRow as _, Row as _, postgres::PgRow};
 
 use super::{
     error::unavailable,
@@ -30,8 +31,9 @@ pub(super) async fn buckets(
     let percentiles = range.percentiles && matches!(range.cut, Cut::Level { .. });
     let mut merged = Lines::new(range.cut.clone());
     let take = |row: PgRow| {
-        if let Some(line) = lines.get(&row.try_get::<i32, _>("series_id")?) {
-            merged.add(*line, bucket(&row)?);
+        let (series, bucket) = bucket(&row)?;
+        if let Some(line) = lines.get(&series) {
+            merged.add(*line, bucket);
         }
         Ok(true)
     };
@@ -104,22 +106,28 @@ fn spans(cut: &Cut) -> Vec<Micros> {
     }
 }
 
-fn bucket(row: &PgRow) -> Result<Bucket, sqlx::Error> {
-    let number = |column| row.try_get::<i64, _>(column).map(|number| number as u64);
-    let count = number("sample_count")?;
-    let deviation = row.try_get::<Option<f64>, _>("stddev_value")?.unwrap_or_default();
-    Ok(Bucket {
-        start_us: time::micros(row.try_get("bucket")?),
+/// Columns of the statements about buckets, in their order: by name they would be looked up for every row.
+type Row = (i32, DateTime<Utc>, i64, f64, f64, f64, Option<f64>, Option<f64>, Option<f64>, i64, i64);
+
+/// A series and its bucket.
+fn bucket(row: &PgRow) -> Result<(i32, Bucket), sqlx::Error> {
+    let (series, start, count, sum, min, max, stddev, median, p95, valid_count, error_count) =
+        Row::from_row(row)?;
+    let count = count as u64;
+    let deviation = stddev.unwrap_or_default();
+    let bucket = Bucket {
+        start_us: time::micros(start),
         count,
-        valid_count: number("valid_count")?,
-        error_count: number("error_count")?,
-        sum: row.try_get("sum_value")?,
-        min: row.try_get("min_value")?,
-        max: row.try_get("max_value")?,
+        valid_count: valid_count as u64,
+        error_count: error_count as u64,
+        sum,
+        min,
+        max,
         squares: deviation * deviation * count.saturating_sub(1) as f64,
-        median: row.try_get("median_value")?,
-        p95: row.try_get("p95_value")?,
-    })
+        median,
+        p95,
+    };
+    Ok((series, bucket))
 }
 
 fn milk_bucket(row: &PgRow) -> Result<MilkBucket, sqlx::Error> {

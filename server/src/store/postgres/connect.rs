@@ -19,6 +19,10 @@ use super::{
 /// Time for the first connection.
 const CONNECT: Duration = Duration::from_secs(15);
 
+/// A connection that was idle for longer is tried before it is used, which takes a round trip. One that broke since fails
+/// its statement, as one does that breaks a moment later.
+const IDLE: Duration = Duration::from_secs(1);
+
 /// How a store on PostgreSQL is set up.
 #[derive(Clone, Debug)]
 pub struct PostgresConfig {
@@ -142,6 +146,15 @@ pub(super) async fn connect(config: &PostgresConfig) -> Result<(PgPool, Facts), 
         .min_connections(config.pool_min.min(config.pool_max))
         .max_connections(config.pool_max)
         .acquire_timeout(config.acquire_timeout)
+        .test_before_acquire(false)
+        .before_acquire(|connection, meta| {
+            Box::pin(async move {
+                if meta.idle_for > IDLE {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
         .after_connect(move |connection, _| {
             let session = session.clone();
             Box::pin(async move { connection.execute(sqlx::AssertSqlSafe(session)).await.map(drop) })

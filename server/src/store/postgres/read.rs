@@ -1,5 +1,7 @@
 //! Readings of series.
 
+use std::collections::{HashMap, HashSet};
+
 use sqlx::{Row as _, postgres::PgRow};
 
 use super::{
@@ -10,14 +12,36 @@ use super::{
     time,
 };
 use crate::{
-    model::{Quality, Reading, SeriesId},
+    model::{DAY_US, Micros, Quality, Reading, SeriesId, now_us},
     store::{SeriesRange, StoreError},
 };
 
+/// The newest readings are looked for from so long ago on first: most series have one, and most chunks are older.
+const RECENTLY_US: Micros = DAY_US;
+
 /// The newest reading of each series that has one.
 pub(super) async fn latest(reader: &mut Reader, series: &[SeriesId]) -> Result<Vec<Reading>, StoreError> {
+    let recently_us = now_us() - RECENTLY_US;
+    let mut found = newest(reader, series, (recently_us, Micros::MAX)).await?;
+    let known: HashSet<SeriesId> = found.iter().map(|reading| reading.series).collect();
+    let quiet: Vec<SeriesId> = series.iter().filter(|id| !known.contains(id)).copied().collect();
+    if !quiet.is_empty() {
+        found.extend(newest(reader, &quiet, (Micros::MIN, recently_us)).await?);
+        let place: HashMap<SeriesId, usize> = series.iter().copied().zip(0..).collect();
+        found.sort_by_key(|reading| place.get(&reading.series));
+    }
+    Ok(found)
+}
+
+/// The newest readings from `start_us` to before `end_us`, in the order of `series`.
+async fn newest(
+    reader: &mut Reader,
+    series: &[SeriesId],
+    (start_us, end_us): (Micros, Micros),
+) -> Result<Vec<Reading>, StoreError> {
     let ids: Vec<i32> = series.iter().map(|id| id.0 as i32).collect();
-    let rows = reader.all(sql!("latest_readings"), |query| query.bind(ids.clone())).await?;
+    let bind = |query: Statement| query.bind(ids.clone()).bind(time::at(start_us)).bind(time::at(end_us));
+    let rows = reader.all(sql!("latest_readings"), bind).await?;
     rows.iter().map(reading).collect::<Result<_, _>>().map_err(unavailable)
 }
 

@@ -23,7 +23,8 @@ pub(super) type Statement = Query<'static, Postgres, PgArguments>;
 /// Time in which a statement must end once it was cancelled, and the connection for cancelling it be open.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Reads on one connection, in one transaction. Dropped before [`Reader::end`], it stops what runs.
+/// Reads on one connection, in one transaction. Dropped, it stops what runs and ends the transaction, which nobody has
+/// to wait for.
 pub(super) struct Reader {
     pool: PgPool,
     /// Always there until it is dropped.
@@ -32,7 +33,6 @@ pub(super) struct Reader {
     backend: i32,
     /// A statement was sent and its end was not seen.
     running: bool,
-    ended: bool,
 }
 
 impl Reader {
@@ -48,12 +48,12 @@ impl Reader {
         };
         let connection = Some(connection.map_err(unavailable)?);
         let timeout = call.time_left().map_or(most, |left| left.min(most));
-        let mut reader =
-            Self { pool: pool.clone(), connection, call, backend: 0, running: true, ended: false };
-        // One round trip. A millisecond more: who is cancelled for the time finds the deadline passed.
+        let mut reader = Self { pool: pool.clone(), connection, call, backend: 0, running: true };
+        // One round trip. A millisecond more: who is cancelled for the time finds the deadline passed. Planned anew,
+        // a statement knows its times and looks at the chunks of those only.
         let begin = format!(
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = {}; \
-             SELECT pg_backend_pid()",
+             SET LOCAL plan_cache_mode = force_custom_plan; SELECT pg_backend_pid()",
             timeout.as_millis() + 1
         );
         let begun = sqlx::raw_sql(AssertSqlSafe(begin)).fetch_one(reader.connection()).await;
@@ -119,15 +119,6 @@ impl Reader {
         self.seen(done)
     }
 
-    /// Ends the transaction and gives the connection back.
-    pub(super) async fn end(mut self) -> Result<(), StoreError> {
-        self.running = true;
-        let ended = sqlx::raw_sql("COMMIT").execute(self.connection()).await;
-        self.seen(ended)?;
-        self.ended = true;
-        Ok(())
-    }
-
     /// Runs a statement once for its plan, if somebody watches.
     async fn explain(
         &mut self,
@@ -163,16 +154,13 @@ impl Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         let Some(connection) = self.connection.take() else { return };
-        if self.ended {
-            return;
-        }
         let cancelled = self.running.then_some(self.backend);
         give_back(&self.pool, connection, cancelled);
     }
 }
 
 /// Ends what a connection is in the middle of, and gives it back; closes it where that does not work.
-/// `cancelled` is the backend of a statement that runs; 0: it is not known.
+/// `cancelled` is the backend of a statement that runs, 0 where it is not known; None: none runs.
 pub(super) fn give_back(pool: &PgPool, mut connection: PoolConnection<Postgres>, cancelled: Option<i32>) {
     let Ok(runtime) = tokio::runtime::Handle::try_current() else {
         connection.close_on_drop();
@@ -181,13 +169,15 @@ pub(super) fn give_back(pool: &PgPool, mut connection: PoolConnection<Postgres>,
     let pool = pool.clone();
     runtime.spawn(async move {
         let clean = async {
-            if let Some(backend) = cancelled.filter(|backend| *backend != 0) {
-                cancel(&pool, backend).await?;
-            }
-            // What is left of the statement is read before the next one is sent: that it was cancelled, too.
-            match connection.ping().await {
-                Err(error) if is_cancelled(&error) => connection.ping().await?,
-                pinged => pinged?,
+            if let Some(backend) = cancelled {
+                if backend != 0 {
+                    cancel(&pool, backend).await?;
+                }
+                // What is left of the statement is read before the next one is sent: that it was cancelled, too.
+                match connection.ping().await {
+                    Err(error) if is_cancelled(&error) => connection.ping().await?,
+                    pinged => pinged?,
+                }
             }
             sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await.map(drop)
         };

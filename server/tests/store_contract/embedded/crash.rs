@@ -14,7 +14,7 @@ use std::{
 use herdstream_server::{
     model::{Micros, Milking, Reading, RejectionKind, SeriesId},
     store::{
-        BucketRange, Cut, Level, MilkRange, Outcome, QuarantineSpan, Refresh, Retention, Store,
+        BucketRange, Cut, Level, Look as _, MilkRange, Outcome, QuarantineSpan, Refresh, Retention, Store,
         embedded::{EmbeddedConfig, EmbeddedStore, OpenError},
     },
 };

@@ -1,6 +1,6 @@
 //! Dropping a day of readings.
 
-use herdstream_server::store::{Refresh, Retention, Store, embedded::EmbeddedStore};
+use herdstream_server::store::{Look as _, Refresh, Retention, Store, embedded::EmbeddedStore};
 
 use super::open;
 use crate::store_contract::rows::{DAY, HOUR, NOON, everything, reading, resolve, values, write};

@@ -12,7 +12,7 @@ use std::{
 use herdstream_server::{
     model::SeriesId,
     store::{
-        SeriesRange, Store, StoreError,
+        Look as _, SeriesRange, Store, StoreError,
         embedded::{EmbeddedConfig, EmbeddedStore, OpenError},
     },
 };

@@ -11,8 +11,8 @@ use std::{
 use herdstream_server::{
     model::{Reading, SeriesId},
     store::{
-        BucketRange, CommitGroup, Cut, Dropped, Level, Outcome, Refresh, Retention, SeriesRange, Store,
-        StoreError,
+        BucketRange, CommitGroup, Cut, Dropped, Level, Look as _, Outcome, Refresh, Retention, SeriesRange,
+        Store, StoreError,
         embedded::{EmbeddedConfig, EmbeddedStore},
     },
 };

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use herdstream_server::{
     model::{Micros, RejectionKind},
-    store::{Chunk, Dropped, ProducerCommit, QuarantineSpan, Refresh, Retention, Store},
+    store::{Chunk, Dropped, Look as _, ProducerCommit, QuarantineSpan, Refresh, Retention, Store},
 };
 use uuid::Uuid;
 

@@ -12,8 +12,8 @@ use std::{
 use herdstream_server::{
     model::{Micros, Milking, Reading, RejectionKind, SeriesId},
     store::{
-        Bucket, BucketRange, Call, Cut, Level, MilkRange, Outcome, ProducerCommit, Refresh, Retention,
-        SeriesFilter, Steps, Store, StoreError, Tag,
+        Bucket, BucketRange, Call, Cut, Level, Look as _, MilkRange, Outcome, ProducerCommit, Refresh,
+        Retention, SeriesFilter, Steps, Store, StoreError, Tag,
         embedded::{EmbeddedConfig, EmbeddedStore},
     },
 };

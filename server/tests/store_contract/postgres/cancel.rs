@@ -6,7 +6,7 @@ use std::{
 };
 
 use herdstream_server::store::{
-    Call, Steps, Store, StoreError,
+    Call, Look as _, Steps, Store, StoreError,
     postgres::{PostgresConfig, PostgresStore},
 };
 use secrecy::ExposeSecret as _;

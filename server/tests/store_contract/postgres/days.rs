@@ -2,7 +2,7 @@
 
 use herdstream_server::{
     model::Micros,
-    store::{Bucket, BucketRange, Cut, Level, Refresh, Retention, Store},
+    store::{Bucket, BucketRange, Cut, Level, Look as _, Refresh, Retention, Store},
 };
 
 use super::{super::laws::Fixture as _, Database};

@@ -2,7 +2,7 @@
 
 use herdstream_server::{
     model::Micros,
-    store::{Call, Cut, Level, MilkRange, ProducerCommit, Retention, Steps},
+    store::{Call, Cut, Level, Look as _, MilkRange, ProducerCommit, Retention, Steps},
 };
 use sqlx::Executor as _;
 

@@ -2,7 +2,7 @@
 
 use herdstream_server::{
     model::{Content, Offset, RejectionCode, RejectionKind, Totals},
-    store::{Batch, Outcome, ProducerCommit, QuarantineSpan, SeriesRange, Store},
+    store::{Batch, Look as _, Outcome, ProducerCommit, QuarantineSpan, SeriesRange, Store},
 };
 
 use super::{super::laws::Fixture as _, Database};

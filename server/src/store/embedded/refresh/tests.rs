@@ -5,7 +5,8 @@ use super::*;
 use crate::{
     model::{Milking, Quality, Reading, SeriesKey, Totals},
     store::{
-        Batch, Bucket, BucketRange, CommitGroup, Cut, ProducerCommit, Refresh as Asked, SeriesFilter, Store,
+        Batch, Bucket, BucketRange, CommitGroup, Cut, Look as _, ProducerCommit, Refresh as Asked,
+        SeriesFilter, Store,
         embedded::{EmbeddedConfig, EmbeddedStore, keys::Kind},
     },
 };

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     model::{Milking, Totals},
     store::{
-        Batch, CommitGroup, MilkRange, MilkingRange, ProducerCommit, Store,
+        Batch, CommitGroup, Look as _, MilkRange, MilkingRange, ProducerCommit, Store,
         embedded::{EmbeddedConfig, EmbeddedStore, engine},
     },
 };

@@ -1,0 +1,137 @@
+//! A look into the directory: a view of whole commits, taken with the first question and kept for the others.
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
+
+use async_trait::async_trait;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{
+    engine::Engine,
+    state::{Shared, reading},
+    view::{Seen, View},
+};
+use crate::{
+    model::{Micros, Milking, Reading, SeriesId, SeriesKey},
+    store::{
+        Activity, Bucket, BucketRange, Device, Lifecycle, Look, MilkBucket, MilkRange, MilkingRange,
+        SeriesFilter, SeriesRange, StoreError, Tag,
+    },
+};
+
+pub(super) struct EmbeddedLook {
+    shared: Arc<Shared>,
+    /// Places of those who compute.
+    computing: Arc<Semaphore>,
+    seen: Arc<OnceLock<(Arc<Engine>, Seen)>>,
+}
+
+impl EmbeddedLook {
+    pub(super) fn new(shared: Arc<Shared>, computing: Arc<Semaphore>) -> Self {
+        Self { shared, computing, seen: Arc::default() }
+    }
+
+    /// Reads on a thread that may block; given up once nobody waits any more.
+    async fn read<T: Send + 'static>(
+        &self,
+        what: impl fmt::Debug,
+        work: impl FnOnce(&View<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.read_in(what, None, work).await
+    }
+
+    /// As [`Self::read`], in a place that is kept by the work, which goes on for a while after its caller has gone.
+    async fn read_in<T: Send + 'static>(
+        &self,
+        what: impl fmt::Debug,
+        place: Option<OwnedSemaphorePermit>,
+        work: impl FnOnce(&View<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let seen = Arc::clone(&self.seen);
+        let engine = match seen.get() {
+            Some((engine, _)) => Arc::clone(engine),
+            None => self.shared.engine()?,
+        };
+        reading(engine, what, move |engine, watch| {
+            let _place = place;
+            let seen = match seen.get() {
+                Some((_, seen)) => seen,
+                None => {
+                    let now = engine.see(&watch)?;
+                    &seen.get_or_init(|| (Arc::clone(engine), now)).1
+                }
+            };
+            let view = View::new(engine, seen.clone(), watch);
+            Ok((work(&view)?, view.looked.describe()))
+        })
+        .await
+    }
+}
+
+#[allow(
+    clippy::redundant_closure_for_method_calls,
+    reason = "a method of one lifetime is not a closure over all"
+)]
+#[async_trait]
+impl Look for EmbeddedLook {
+    async fn find_series(&self, filter: SeriesFilter) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError> {
+        self.read(filter.clone(), move |view| view.find_series(&filter)).await
+    }
+
+    async fn tagged_series(
+        &self,
+        tag: Tag,
+        start_us: Micros,
+        end_us: Micros,
+    ) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError> {
+        self.read((tag, start_us, end_us), move |view| view.tagged_series(tag, (start_us, end_us))).await
+    }
+
+    async fn latest(&self, series: &[SeriesId]) -> Result<Vec<Reading>, StoreError> {
+        let series = series.to_vec();
+        self.read(format!("latest of {} series", series.len()), move |view| view.latest_of(&series)).await
+    }
+
+    async fn range(&self, range: SeriesRange) -> Result<Vec<Reading>, StoreError> {
+        self.read(range, move |view| view.range(&range)).await
+    }
+
+    async fn buckets(&self, range: BucketRange) -> Result<Vec<(u32, Bucket)>, StoreError> {
+        let what = (range.cut.clone(), range.tag, range.series.len());
+        // Never closed.
+        let place = self.computing.clone().acquire_owned().await.ok();
+        self.read_in(what, place, move |view| view.buckets(&range)).await
+    }
+
+    async fn milk(&self, range: MilkRange) -> Result<Vec<MilkBucket>, StoreError> {
+        self.read(range.clone(), move |view| view.milk(&range)).await
+    }
+
+    async fn milkings(&self, range: MilkingRange) -> Result<Vec<Milking>, StoreError> {
+        self.read(range, move |view| view.milkings(&range)).await
+    }
+
+    async fn devices(
+        &self,
+        farm_id: Option<i32>,
+        after: Option<(i32, String)>,
+        limit: usize,
+    ) -> Result<Vec<Device>, StoreError> {
+        self.read(("devices", farm_id), move |view| view.devices(farm_id, after.as_ref(), limit)).await
+    }
+
+    async fn device(&self, farm_id: i32, device_uid: &str) -> Result<Option<Device>, StoreError> {
+        let device_uid = device_uid.to_owned();
+        self.read((farm_id, device_uid.clone()), move |view| view.device(farm_id, &device_uid)).await
+    }
+
+    async fn activity(&self, now_us: Micros) -> Result<Activity, StoreError> {
+        self.read("activity", move |view| view.activity(now_us)).await
+    }
+
+    async fn lifecycle(&self) -> Result<Lifecycle, StoreError> {
+        self.read("lifecycle", |view| view.lifecycle()).await
+    }
+}

@@ -1,0 +1,101 @@
+//! A look into the database: one transaction, begun with the first question.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::{Mutex, MutexGuard};
+
+use super::{Shared, aggregate, lifecycle, others, read, reading::Reader, series};
+use crate::{
+    model::{Micros, Milking, Reading, SeriesId, SeriesKey},
+    store::{
+        Activity, Bucket, BucketRange, Device, Lifecycle, Look, MilkBucket, MilkRange, MilkingRange,
+        SeriesFilter, SeriesRange, StoreError, Tag,
+    },
+};
+
+/// Questions wait for each other: they share a connection.
+pub(super) struct PostgresLook {
+    shared: Arc<Shared>,
+    reader: Mutex<Option<Reader>>,
+}
+
+/// The reader, once it has begun.
+struct Begun<'a>(MutexGuard<'a, Option<Reader>>);
+
+impl Begun<'_> {
+    fn reader(&mut self) -> &mut Reader {
+        self.0.as_mut().expect("it has begun")
+    }
+}
+
+impl PostgresLook {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, reader: Mutex::new(None) }
+    }
+
+    async fn begun(&self) -> Result<Begun<'_>, StoreError> {
+        let mut reader = self.reader.lock().await;
+        if reader.is_none() {
+            *reader = Some(self.shared.reader().await?);
+        }
+        Ok(Begun(reader))
+    }
+}
+
+#[async_trait]
+impl Look for PostgresLook {
+    async fn find_series(&self, filter: SeriesFilter) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError> {
+        series::find(self.begun().await?.reader(), &filter).await
+    }
+
+    async fn tagged_series(
+        &self,
+        tag: Tag,
+        start_us: Micros,
+        end_us: Micros,
+    ) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError> {
+        series::tagged(self.begun().await?.reader(), tag, start_us, end_us).await
+    }
+
+    async fn latest(&self, series: &[SeriesId]) -> Result<Vec<Reading>, StoreError> {
+        read::latest(self.begun().await?.reader(), series).await
+    }
+
+    async fn range(&self, range: SeriesRange) -> Result<Vec<Reading>, StoreError> {
+        read::range(self.begun().await?.reader(), &range).await
+    }
+
+    async fn buckets(&self, range: BucketRange) -> Result<Vec<(u32, Bucket)>, StoreError> {
+        aggregate::buckets(self.begun().await?.reader(), &range).await
+    }
+
+    async fn milk(&self, range: MilkRange) -> Result<Vec<MilkBucket>, StoreError> {
+        aggregate::milk(self.begun().await?.reader(), &range).await
+    }
+
+    async fn milkings(&self, range: MilkingRange) -> Result<Vec<Milking>, StoreError> {
+        others::milkings(self.begun().await?.reader(), &range).await
+    }
+
+    async fn devices(
+        &self,
+        farm_id: Option<i32>,
+        after: Option<(i32, String)>,
+        limit: usize,
+    ) -> Result<Vec<Device>, StoreError> {
+        self.shared.devices.list(self.begun().await?.reader(), farm_id, after, limit).await
+    }
+
+    async fn device(&self, farm_id: i32, device_uid: &str) -> Result<Option<Device>, StoreError> {
+        self.shared.devices.find(self.begun().await?.reader(), farm_id, device_uid).await
+    }
+
+    async fn activity(&self, now_us: Micros) -> Result<Activity, StoreError> {
+        self.shared.devices.activity(self.begun().await?.reader(), now_us).await
+    }
+
+    async fn lifecycle(&self) -> Result<Lifecycle, StoreError> {
+        lifecycle::lifecycle(self.begun().await?.reader()).await
+    }
+}
