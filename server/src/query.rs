@@ -4,6 +4,7 @@ mod aggregate;
 mod animal;
 mod days;
 mod devices;
+mod known;
 mod latest;
 mod milk;
 mod milkings;

@@ -42,7 +42,7 @@ pub struct AnimalMetric {
 ///
 /// # Errors
 ///
-/// [`Error::BadRequest`] for what is out of bounds.
+/// [`Error::NotFound`] for an unknown farm, [`Error::BadRequest`] for what is out of bounds.
 pub async fn animal_metrics(
     look: &dyn Look,
     query: AnimalQuery,

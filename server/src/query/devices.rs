@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 
 use super::{
     Page, check_name, device_series, farm,
+    known::check_farm,
     page::{Token, fitting, forged},
     page_size,
 };
@@ -51,13 +52,16 @@ impl DeviceStatus {
 ///
 /// # Errors
 ///
-/// [`Error::BadRequest`] for what is out of bounds.
+/// [`Error::NotFound`] for an unknown farm, [`Error::BadRequest`] for what is out of bounds.
 pub async fn list_devices(look: &dyn Look, query: DevicesQuery) -> Result<Page<Device>, Error> {
     let farm_id = farm(query.farm_id)?;
     let limit = page_size(query.page_size, 1000, 10_000)?;
     let token = Token::of(("devices", query.farm_id));
     let after = after(&token, &query.page_token)?;
     let mut items = look.devices(farm_id, after, limit + 1).await?;
+    if let (true, true, Some(farm_id)) = (items.is_empty(), query.page_token.is_empty(), farm_id) {
+        check_farm(look, farm_id).await?;
+    }
     let fits = fitting(&items, bytes_of).min(limit);
     if items.len() <= fits {
         return Ok(Page::last(items));

@@ -2,7 +2,7 @@
 
 use chrono::NaiveDate;
 
-use super::{Page, days, page::Token, page_size, positive, summary::dates};
+use super::{Page, days, known::check_farm, page::Token, page_size, positive, summary::dates};
 use crate::{
     error::Error,
     store::{Look, MilkBucket, MilkRange},
@@ -40,7 +40,7 @@ pub struct MilkDay {
 ///
 /// # Errors
 ///
-/// [`Error::BadRequest`] for what is out of bounds.
+/// [`Error::NotFound`] for an unknown farm, [`Error::BadRequest`] for what is out of bounds.
 pub async fn milk_days(look: &dyn Look, query: MilkQuery) -> Result<Page<MilkDay>, Error> {
     positive("farm_id", query.farm_id)?;
     if query.animal_id < 0 {
@@ -74,6 +74,9 @@ pub async fn milk_days(look: &dyn Look, query: MilkQuery) -> Result<Page<MilkDay
                 items.push(MilkDay { date: days::date_of(zone, milk.start_us).ok_or_else(beyond)?, milk });
             }
         }
+    }
+    if items.is_empty() && query.page_token.is_empty() {
+        check_farm(look, query.farm_id).await?;
     }
     if items.len() <= limit {
         return Ok(Page::last(items));

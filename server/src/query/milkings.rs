@@ -1,5 +1,6 @@
 use super::{
     Page, check_time,
+    known::check_farm,
     page::{Token, fitting},
     page_size,
 };
@@ -33,7 +34,7 @@ const MILKING_BYTES: usize = 200;
 ///
 /// # Errors
 ///
-/// [`Error::BadRequest`] for what is out of bounds.
+/// [`Error::NotFound`] for an unknown farm, [`Error::BadRequest`] for what is out of bounds.
 pub async fn milkings(look: &dyn Look, query: MilkingsQuery) -> Result<Page<Milking>, Error> {
     for (field, value, low) in [("farm_id", query.farm_id, 1), ("animal_id", query.animal_id, 0)] {
         if value < low {
@@ -56,6 +57,9 @@ pub async fn milkings(look: &dyn Look, query: MilkingsQuery) -> Result<Page<Milk
         limit: limit + 1,
     };
     let mut items = look.milkings(range).await?;
+    if items.is_empty() && query.page_token.is_empty() {
+        check_farm(look, query.farm_id).await?;
+    }
     let fits = fitting(&items, bytes_of).min(limit);
     let Some(next_us) = items.get(fits).map(|milking| milking.time_us) else { return Ok(Page::last(items)) };
     items.truncate(fits);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{check_name, device_series, farm};
+use super::{check_name, device_series, farm, known::check_farm};
 use crate::{
     error::Error,
     ingest::validate::quote,
@@ -44,7 +44,7 @@ impl Scope {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] for a device or farm without series, [`Error::BadRequest`] for what is out of bounds.
+    /// [`Error::NotFound`] for an unknown device or farm, [`Error::BadRequest`] for what is out of bounds.
     pub(super) async fn find(
         &self,
         look: &dyn Look,
@@ -62,6 +62,9 @@ impl Scope {
             (Some(tag), _) => {
                 let mut series = look.tagged_series(tag, start_us, end_us).await?;
                 series.retain(|(_, key)| is_asked_for(key));
+                if let (true, Some(farm_id)) = (series.is_empty(), farm_id) {
+                    check_farm(look, farm_id).await?;
+                }
                 series
             }
             (None, _) if !self.device_uid.is_empty() => {
@@ -130,7 +133,7 @@ impl Subject {
     }
 }
 
-/// Series of a farm.
+/// Series of a farm; none of one that has milkings alone.
 async fn of_farm(
     look: &dyn Look,
     farm_id: i32,
@@ -142,9 +145,9 @@ async fn of_farm(
     if !series.is_empty() {
         return Ok(series);
     }
-    let any = look.find_series(SeriesFilter { limit: Some(1), ..all }).await?;
-    if any.is_empty() {
-        return Err(Error::NotFound(format!("farm {farm_id} is not known")));
+    check_farm(look, farm_id).await?;
+    if metrics.is_empty() {
+        return Ok(series);
     }
     let metrics = metrics.iter().map(|name| quote(name)).collect::<Vec<_>>().join(", ");
     let message = format!("{metrics} is not a metric of farm {farm_id}: ListSeries tells which it has");

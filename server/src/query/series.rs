@@ -1,5 +1,6 @@
 use super::{
-    Page, check_name, farm,
+    Page, check_name, device_series, farm,
+    known::check_farm,
     page::{Token, fitting},
     page_size,
 };
@@ -28,7 +29,7 @@ pub struct SeriesQuery {
 ///
 /// # Errors
 ///
-/// [`Error::BadRequest`] for what is out of bounds.
+/// [`Error::NotFound`] for an unknown device or farm, [`Error::BadRequest`] for what is out of bounds.
 pub async fn list_series(look: &dyn Look, query: SeriesQuery) -> Result<Page<SeriesKey>, Error> {
     let SeriesQuery { farm_id, device_uid, metric_name, page_token, .. } = query;
     for (field, name) in [("device_uid", &device_uid), ("metric_name", &metric_name)] {
@@ -39,14 +40,24 @@ pub async fn list_series(look: &dyn Look, query: SeriesQuery) -> Result<Page<Ser
     let limit = page_size(query.page_size, 1000, 10_000)?;
     let token = Token::of((farm_id, &device_uid, &metric_name));
     let after = token.read::<1>(&page_token)?.map(|[number]| SeriesId(number as u32));
+    let farm_id = farm(farm_id)?;
     let filter = SeriesFilter {
-        farm_id: farm(farm_id)?,
-        device_uid: Some(device_uid).filter(|uid| !uid.is_empty()),
+        farm_id,
+        device_uid: Some(device_uid.clone()).filter(|uid| !uid.is_empty()),
         metric_names: Some(metric_name).filter(|name| !name.is_empty()).into_iter().collect(),
         after,
         limit: Some(limit + 1),
     };
     let mut found = look.find_series(filter).await?;
+    if found.is_empty() && page_token.is_empty() {
+        match farm_id {
+            _ if !device_uid.is_empty() => {
+                device_series(look, farm_id, &device_uid, ("metric_name", &[])).await?;
+            }
+            Some(farm_id) => check_farm(look, farm_id).await?,
+            None => {}
+        }
+    }
     let fits = fitting(&found, |(_, key)| bytes_of(key)).min(limit);
     let more = found.len() > fits;
     found.truncate(fits);
