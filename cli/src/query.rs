@@ -199,20 +199,7 @@ pub(crate) async fn query(command: Command) -> Result<()> {
             };
             watch(request, &with).await
         }
-        Command::Milkings { farm, animal, span, with } => {
-            let (start_us, end_us) = span.micros(None)?;
-            let request = v1::QueryMilkingsRequest {
-                farm_id: farm,
-                animal_id: animal.unwrap_or_default(),
-                start_us,
-                end_us,
-                ..v1::QueryMilkingsRequest::default()
-            };
-            let milkings: Vec<_> = with.client().await?.query_milkings_all(request).try_collect().await?;
-            let nothing = span.nothing((start_us, end_us));
-            let rows = tables::milkings(&milkings).without_empty_columns();
-            rows.print_or(with.output.format(), nothing.as_deref())
-        }
+        Command::Milkings { farm, animal, span, with } => milkings(farm, animal, span, &with).await,
         Command::Milk { farm, animal, days, with } => {
             let (first, last) = days.dates()?;
             let request = v1::GetMilkProductionDailyRequest {
@@ -240,7 +227,7 @@ pub(crate) async fn query(command: Command) -> Result<()> {
             };
             let from = Moment::Day(first).micros(days.time_zone);
             let answer = with.client().await?.get_farm_daily_summary(request).await?;
-            tell_kept_from(answer.kept_from_us, from);
+            tell_kept_from(answer.kept_from_us, from, AT_THIS);
             let rows = tables::farm_days(&answer.days).without_empty_columns();
             rows.print_or(with.output.format(), days.nothing((first, last)).as_deref())
         }
@@ -254,7 +241,7 @@ pub(crate) async fn query(command: Command) -> Result<()> {
                 metric_names: which.metrics,
             };
             let answer = with.client().await?.get_animal_metrics(request).await?;
-            tell_kept_from(answer.kept_from_us, start_us);
+            tell_kept_from(answer.kept_from_us, start_us, AT_THIS);
             let nothing = span.nothing((start_us, end_us));
             let rows = tables::animal(&answer.metrics).without_empty_columns();
             rows.print_or(with.output.format(), nothing.as_deref())
@@ -297,6 +284,30 @@ async fn watch(request: v1::WatchReadingsRequest, with: &With) -> Result<()> {
             _ => rows.print_part(format, std::mem::take(&mut first))?,
         }
     }
+}
+
+async fn milkings(farm_id: i32, animal: Option<i32>, span: Span, with: &With) -> Result<()> {
+    let (start_us, end_us) = span.micros(None)?;
+    let mut request = v1::QueryMilkingsRequest {
+        farm_id,
+        animal_id: animal.unwrap_or_default(),
+        start_us,
+        end_us,
+        ..v1::QueryMilkingsRequest::default()
+    };
+    let (client, mut milkings, mut kept_from_us) = (with.client().await?, Vec::new(), 0);
+    loop {
+        let page = client.query_milkings(request.clone()).await?;
+        kept_from_us = page.kept_from_us.max(kept_from_us);
+        milkings.extend(page.milkings);
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            break;
+        }
+    }
+    tell_kept_from(kept_from_us, start_us, "");
+    let rows = tables::milkings(&milkings).without_empty_columns();
+    rows.print_or(with.output.format(), span.nothing((start_us, end_us)).as_deref())
 }
 
 async fn series(device: Option<String>, which: Which, with: &With) -> Result<()> {
@@ -356,14 +367,14 @@ fn name(key: Option<&v1::SeriesKey>) -> String {
     format!("{} of {subject}{unit}", key.metric_name)
 }
 
-/// The last time that is no longer kept, for people.
-fn tell_kept_from(kept_from_us: Micros, from: Micros) {
+/// Readings that are gone may be told by aggregates yet.
+const AT_THIS: &str = " at this resolution";
+
+/// The last time that is no longer kept, for people; `how` is what is no longer kept of it.
+fn tell_kept_from(kept_from_us: Micros, from: Micros, how: &str) {
     if kept_from_us > from
         && let Cell::Time(time_us) = time(kept_from_us)
     {
-        eprintln!(
-            "herdstream: what lies before {} is no longer kept at this resolution",
-            times::show(time_us)
-        );
+        eprintln!("herdstream: what lies before {} is no longer kept{how}", times::show(time_us));
     }
 }

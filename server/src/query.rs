@@ -29,7 +29,7 @@ pub use parts::{Parts, Taker, parts};
 pub use range::{RangeData, RangePage, RangeQuery, Resolution, Statistic, range};
 pub use scope::Scope;
 pub use series::{SeriesQuery, list_series};
-pub use stream::{StreamQuery, stream};
+pub use stream::{StreamPart, StreamQuery, stream};
 pub use summary::{FarmDay, SummaryQuery, farm_summary};
 pub use watch::{WatchQuery, watch};
 

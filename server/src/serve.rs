@@ -210,7 +210,7 @@ impl Server {
                 Arc::clone(&store),
                 ingest.clone(),
                 gateways,
-                config.query.clone(),
+                &config,
                 stop.clone(),
             ))
             .serve_with_incoming_shutdown(

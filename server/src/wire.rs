@@ -28,7 +28,7 @@ pub use metered_body::MeterLayer;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{config::QueryConfig, ingest::Ingest, lifecycle::Keeper, store::Store};
+use crate::{config::Config, ingest::Ingest, lifecycle::Keeper, store::Store};
 
 /// Largest request of a query, in bytes.
 const MAX_QUERY_BYTES: usize = 64 << 10;
@@ -48,11 +48,12 @@ pub fn query_service(
     store: Arc<dyn Store>,
     ingest: Ingest,
     gateways: Arc<Gateways>,
-    config: QueryConfig,
+    config: &Config,
     stop: CancellationToken,
 ) -> QueryServiceServer<query_service::QueryGrpc> {
-    QueryServiceServer::new(query_service::QueryGrpc::new(store, ingest, gateways, config, stop))
-        .max_decoding_message_size(MAX_QUERY_BYTES)
+    let (query, retention) = (config.query.clone(), config.retention.clone());
+    let service = query_service::QueryGrpc::new(store, ingest, gateways, (query, retention), stop);
+    QueryServiceServer::new(service).max_decoding_message_size(MAX_QUERY_BYTES)
 }
 
 /// The administration of what `keeper` looks after: for callers on this machine.

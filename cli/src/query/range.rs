@@ -7,7 +7,7 @@ use chrono_tz::Tz;
 use futures::TryStreamExt as _;
 use herdstream_client::{Error, v1};
 
-use super::{Span, With, name, tables, tell_kept_from};
+use super::{AT_THIS, Span, With, name, tables, tell_kept_from};
 use crate::{
     chart,
     output::{Cell, Format},
@@ -175,7 +175,7 @@ pub(super) async fn range(args: Args) -> Result<()> {
             answer => answer?,
         };
         if request.page_token.is_empty() {
-            tell_kept_from(page.kept_from_us, start_us);
+            tell_kept_from(page.kept_from_us, start_us, AT_THIS);
         }
         let by_day = page.resolution() == v1::Resolution::Day;
         readings.extend(page.series);
@@ -258,11 +258,17 @@ pub(super) async fn stream(args: StreamArgs) -> Result<()> {
         end_us,
     };
     let format = with.output.format();
-    let mut parts = Box::pin(with.client().await?.stream_range(request).await?);
-    let mut first = true;
+    let mut parts = Box::pin(with.client().await?.stream_range_parts(request).await?);
+    let (mut first, mut told_us) = (true, 0);
     while let Some(part) = parts.try_next().await? {
-        // One header for all parts, however many come.
-        tables::readings(std::slice::from_ref(&part)).print_part(format, std::mem::take(&mut first))?;
+        if part.kept_from_us > told_us {
+            told_us = part.kept_from_us;
+            tell_kept_from(told_us, start_us, AT_THIS);
+        }
+        if let Some(series) = part.series {
+            // One header for all parts, however many come.
+            tables::readings(&[series]).print_part(format, std::mem::take(&mut first))?;
+        }
     }
     if let Some(nothing) = span.nothing((start_us, end_us)).filter(|_| first) {
         eprintln!("herdstream: {nothing}");

@@ -1,6 +1,7 @@
 //! The commands that talk to a server, as processes, and a server that is one, too: import, query and admin.
 
 mod import;
+mod kept;
 mod parquet;
 mod query;
 mod server;

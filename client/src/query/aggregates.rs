@@ -46,9 +46,22 @@ impl QueryClient {
         &self,
         request: v1::StreamRangeRequest,
     ) -> Result<impl Stream<Item = Result<v1::SeriesReadings, Error>> + Send + use<>, Error> {
-        let answers = self.0.call(self.queries().stream_range(self.0.stream_request(request))).await?;
-        let parts = answers.map_err(Error::from);
+        let parts = self.stream_range_parts(request).await?;
         Ok(parts.filter_map(|part| async move { part.map(|part| part.series).transpose() }))
+    }
+
+    /// As [`QueryClient::stream_range`], in messages that also tell from when on readings are kept: the first comes even
+    /// where there are no readings.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`]; the stream ends after the first.
+    pub async fn stream_range_parts(
+        &self,
+        request: v1::StreamRangeRequest,
+    ) -> Result<impl Stream<Item = Result<v1::StreamRangeResponse, Error>> + Send + use<>, Error> {
+        let answers = self.0.call(self.queries().stream_range(self.0.stream_request(request))).await?;
+        Ok(answers.map_err(Error::from))
     }
 
     /// The newest reading of each series now, and again whenever there is a newer one. Whoever takes slowly gets the

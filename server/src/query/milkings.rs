@@ -30,12 +30,15 @@ pub struct MilkingsQuery {
 /// Encoded bytes of a milking without texts, at most.
 const MILKING_BYTES: usize = 200;
 
-/// Milkings by time.
+/// Milkings by time, and from when on they are kept.
 ///
 /// # Errors
 ///
 /// [`Error::NotFound`] for an unknown farm, [`Error::BadRequest`] for what is out of bounds.
-pub async fn milkings(look: &dyn Look, query: MilkingsQuery) -> Result<Page<Milking>, Error> {
+pub async fn milkings(
+    look: &dyn Look,
+    query: MilkingsQuery,
+) -> Result<(Page<Milking>, Option<Micros>), Error> {
     for (field, value, low) in [("farm_id", query.farm_id, 1), ("animal_id", query.animal_id, 0)] {
         if value < low {
             return Err(Error::BadRequest { field, message: format!("{value} is below {low}") });
@@ -60,12 +63,15 @@ pub async fn milkings(look: &dyn Look, query: MilkingsQuery) -> Result<Page<Milk
     if items.is_empty() && query.page_token.is_empty() {
         check_farm(look, query.farm_id).await?;
     }
+    let kept_from_us = look.lifecycle().await?.milkings_kept_from_us;
     let fits = fitting(&items, bytes_of).min(limit);
-    let Some(next_us) = items.get(fits).map(|milking| milking.time_us) else { return Ok(Page::last(items)) };
+    let Some(next_us) = items.get(fits).map(|milking| milking.time_us) else {
+        return Ok((Page::last(items), kept_from_us));
+    };
     items.truncate(fits);
     let before = if next_us == start_us { skip } else { 0 };
     let ties = items.iter().rev().take_while(|milking| milking.time_us == next_us).count();
-    Ok(Page { items, next_token: token.write([next_us, (before + ties) as i64]) })
+    Ok((Page { items, next_token: token.write([next_us, (before + ties) as i64]) }, kept_from_us))
 }
 
 /// Encoded bytes of a milking, at most.

@@ -31,7 +31,16 @@ pub struct StreamQuery {
     pub end_us: Micros,
 }
 
-/// Hands out readings, series by series, each by time, until nobody takes more.
+/// The next readings of a range.
+#[derive(Debug)]
+pub struct StreamPart {
+    /// A series and readings of it, by time; None: there are none.
+    pub series: Option<(SeriesKey, Vec<Reading>)>,
+    /// What lies before is no longer kept.
+    pub kept_from_us: Option<Micros>,
+}
+
+/// Hands out readings, series by series, each by time, until nobody takes more. A range without readings is one part.
 ///
 /// # Errors
 ///
@@ -40,24 +49,31 @@ pub struct StreamQuery {
 pub async fn stream(
     store: &dyn Store,
     query: StreamQuery,
-    parts: &mut Parts<(SeriesKey, Vec<Reading>)>,
+    parts: &mut Parts<StreamPart>,
 ) -> Result<(), Error> {
     let StreamQuery { scope, metric_names, start_us, end_us } = query;
     check_time(start_us, end_us)?;
     let mut look = store.look();
     let subject = scope.find(&*look, ("metric_names", &metric_names), (start_us, end_us)).await?;
     let mut token = String::new();
+    let mut told = None;
     loop {
         let page = Page { token: &token, tokens: Token::of(()), room: PART, bytes: PART_BYTES };
         let (series, next) = parts.look(readings::page(&*look, &subject, (start_us, end_us), page)).await?;
+        // Of the same look: what it no longer had is told with what it has.
+        let kept_from_us = look.lifecycle().await?.raw_kept_from_us;
         // A look is not kept while a caller takes his time.
         look = store.look();
         for part in series {
-            if !parts.give(part).await? {
+            told = Some(kept_from_us);
+            if !parts.give(StreamPart { series: Some(part), kept_from_us }).await? {
                 return Ok(());
             }
         }
         if next.is_empty() {
+            if told != Some(kept_from_us) {
+                parts.give(StreamPart { series: None, kept_from_us }).await?;
+            }
             return Ok(());
         }
         token = next;

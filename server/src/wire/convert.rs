@@ -1,15 +1,18 @@
 //! Messages to what the server works with, and back.
 
+use std::time::Duration;
+
 use herdstream_proto::v1;
 
 use crate::{
+    config::RetentionConfig,
     error::Error,
     ingest::{Ack, IncomingBatch, IncomingReading, IncomingSeries, Skip, SkipReason},
     model::{
         Content, Milking, ProducerId, Quality, Quarantined, Reading, Rejection, RejectionCode, RejectionKind,
         SeriesKey, Totals,
     },
-    store::{Description, Device},
+    store::{Description, Device, Lifecycle},
 };
 
 /// Parses a producer id.
@@ -241,7 +244,13 @@ pub(super) fn to_device(device: Device, now_us: crate::model::Micros) -> v1::Dev
 }
 
 /// Leaves out where the data is: callers need not know.
-pub(super) fn to_server_info(store: Description) -> v1::GetServerInfoResponse {
+/// What answers; `lifecycle` is how the store stands, if it tells.
+pub(super) fn to_server_info(
+    store: Description,
+    retention: &RetentionConfig,
+    lifecycle: Option<&Lifecycle>,
+) -> v1::GetServerInfoResponse {
+    let age = |age: Option<Duration>| age.map_or(0, |age| u64::try_from(age.as_micros()).unwrap_or(u64::MAX));
     let features = store.features.into_iter().map(|feature| v1::Feature {
         name: feature.name.to_owned(),
         enabled: feature.on,
@@ -255,5 +264,9 @@ pub(super) fn to_server_info(store: Description) -> v1::GetServerInfoResponse {
         extension_version: store.extension_version,
         licence: store.licence,
         features: features.collect(),
+        readings_kept_us: age(retention.readings),
+        milkings_kept_us: age(retention.milkings),
+        readings_kept_from_us: lifecycle.map(|state| state.raw_kept_from_us.unwrap_or_default()),
+        milkings_kept_from_us: lifecycle.map(|state| state.milkings_kept_from_us.unwrap_or_default()),
     }
 }

@@ -14,7 +14,7 @@ use super::{
     streams::{self, Streams},
 };
 use crate::{
-    config::QueryConfig,
+    config::{QueryConfig, RetentionConfig},
     error::Error,
     ingest::{Caller, Ingest},
     model::now_us,
@@ -38,6 +38,7 @@ pub struct QueryGrpc {
     /// Places of those who are answered and those who wait.
     queue: Semaphore,
     config: QueryConfig,
+    retention: RetentionConfig,
     streams: Streams,
 }
 
@@ -47,12 +48,12 @@ impl QueryGrpc {
         store: Arc<dyn Store>,
         ingest: Ingest,
         gateways: Arc<Gateways>,
-        config: QueryConfig,
+        (config, retention): (QueryConfig, RetentionConfig),
         stop: CancellationToken,
     ) -> Self {
         let streams = Streams::new(Arc::clone(&store), &config, stop);
         let (places, queue) = (Semaphore::new(CONCURRENT), Semaphore::new(CONCURRENT + WAITING));
-        Self { store, ingest, gateways, places, queue, config, streams }
+        Self { store, ingest, gateways, places, queue, config, retention, streams }
     }
 
     /// Checks the caller, answers, measures.
@@ -258,7 +259,9 @@ impl QueryService for QueryGrpc {
         request: Request<v1::GetServerInfoRequest>,
     ) -> Result<Response<v1::GetServerInfoResponse>, Status> {
         self.answer(Rpc::GetServerInfo, request, async |_, v1::GetServerInfoRequest {}| {
-            Ok(convert::to_server_info(self.store.describe()))
+            // A server whose store is down says that it is there.
+            let lifecycle = self.store.lifecycle().await.ok();
+            Ok(convert::to_server_info(self.store.describe(), &self.retention, lifecycle.as_ref()))
         })
         .await
     }

@@ -205,9 +205,14 @@ pub(super) async fn milkings(
         page_size: request.page_size,
         page_token: request.page_token,
     };
-    let page = query::milkings(look, query).await?;
+    let (page, kept_from_us) = query::milkings(look, query).await?;
     let milkings = page.items.into_iter().map(convert::to_milking).collect();
-    Ok(v1::QueryMilkingsResponse { milkings, next_page_token: page.next_token })
+    let next_page_token = page.next_token;
+    Ok(v1::QueryMilkingsResponse {
+        milkings,
+        next_page_token,
+        kept_from_us: kept_from_us.unwrap_or_default(),
+    })
 }
 
 pub(super) async fn series(

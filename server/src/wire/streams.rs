@@ -24,7 +24,7 @@ use crate::{
     error::Error,
     ingest::Caller,
     ops::metrics::Rpc,
-    query::{self, Parts, Scope, StreamQuery, Taker, WatchQuery},
+    query::{self, Parts, Scope, StreamPart, StreamQuery, Taker, WatchQuery},
     store::Store,
 };
 
@@ -77,8 +77,9 @@ impl Streams {
         let (store, left) = (Arc::clone(&self.store), parts.left().clone());
         let work = async move { query::stream(store.as_ref(), query, &mut parts).await };
         let end = self.carry(Rpc::StreamRange, &self.ranges, left, work)?;
-        Ok(answers(taker, end, |(key, readings)| v1::StreamRangeResponse {
-            series: Some(to_series_readings(key, readings)),
+        Ok(answers(taker, end, |StreamPart { series, kept_from_us }| v1::StreamRangeResponse {
+            series: series.map(|(key, readings)| to_series_readings(key, readings)),
+            kept_from_us: kept_from_us.unwrap_or_default(),
         }))
     }
 

@@ -261,7 +261,7 @@ async fn streams() {
         let mut parts = client.stream_range(asked).await.unwrap().into_inner();
         let mut found = 0;
         while let Some(part) = parts.message().await.unwrap() {
-            found += part.series.expect("a series").readings.len();
+            found += part.series.map_or(0, |series| series.readings.len());
         }
         assert_eq!(found, wanted, "up to {end_us}");
     }

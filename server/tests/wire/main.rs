@@ -6,6 +6,7 @@ mod answers;
 mod bounds;
 mod client;
 mod edges;
+mod kept;
 mod known;
 mod limits;
 mod overload;
