@@ -1,17 +1,17 @@
 //! Who a file is: its content, and what changes its rows.
 
-use std::{fs::File, io::Read as _, path::Path};
+use std::{io::Read as _, path::Path};
 
 use anyhow::{Context as _, Result};
 use uuid::Uuid;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::Reading;
+use super::{Reading, source::open_file};
 
 /// The producer of a file's log.
 pub(super) fn producer(file: &Path, reading: &Reading, delimiter: u8) -> Result<Uuid> {
     let mut hasher = Xxh3::new();
-    let mut content = File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
+    let mut content = open_file(file)?;
     let mut piece = vec![0; 1 << 20];
     loop {
         let len = content.read(&mut piece).with_context(|| format!("cannot read {}", file.display()))?;

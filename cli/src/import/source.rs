@@ -2,8 +2,9 @@
 
 use std::{
     fmt,
-    fs::File,
+    fs::{self, File},
     io::{self, BufReader, Read, Seek as _},
+    os::unix::fs::FileTypeExt as _,
     path::Path,
     sync::{
         Arc,
@@ -11,9 +12,15 @@ use std::{
     },
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 
 use super::parquet::ParquetRows;
+
+/// Bytes that a row of CSV may have, so that one without an end does not fill the memory.
+const MAX_ROW: u64 = 1 << 20;
+
+/// Bytes that are read ahead of a row, at most.
+const AHEAD: u64 = 64 << 10;
 
 /// A value as a file has it.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,7 +83,7 @@ pub(super) struct Source {
 
 impl Source {
     pub(super) fn open(path: &Path, delimiter: u8) -> Result<Self> {
-        let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+        let file = open_file(path)?;
         let is_parquet = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"));
         if is_parquet { Self::parquet(file) } else { Self::csv(file, delimiter) }
             .with_context(|| format!("cannot read {}", path.display()))
@@ -90,22 +97,23 @@ impl Source {
     fn csv(mut file: File, delimiter: u8) -> Result<Self> {
         refuse_compressed(&mut file)?;
         let size = file.metadata()?.len();
-        let read = Arc::new(AtomicU64::new(0));
-        let counted = Counted { inner: BufReader::with_capacity(1 << 20, file), read: Arc::clone(&read) };
+        let (read, begun) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let counted = Counted {
+            inner: BufReader::with_capacity(1 << 20, file),
+            read: Arc::clone(&read),
+            begun: Arc::clone(&begun),
+        };
         // A row of another length is a bad row, and not the end of the file.
         let mut reader = csv::ReaderBuilder::new()
             .delimiter(delimiter)
             .trim(csv::Trim::Headers)
             .flexible(true)
+            .buffer_capacity(AHEAD as usize)
             .from_reader(counted);
         // Of columns that nobody reads, nobody has to know the encoding.
         let name = |name: &[u8]| String::from_utf8_lossy(name).trim_start_matches('\u{feff}').to_owned();
-        let header = reader.byte_headers()?.iter().map(name).collect();
-        let rows = reader.into_byte_records().map(|record| {
-            let record = record?;
-            let place = record.position().map_or(0, csv::Position::line);
-            Ok(Record { place, values: record.iter().map(Value::text).collect() })
-        });
+        let header = reader.byte_headers().map_err(|error| tell(error, 1))?.iter().map(name).collect();
+        let rows = CsvRows { reader, begun };
         Ok(Self { header, size, is_csv: true, place_name: "line", read, rows: Box::new(rows) })
     }
 
@@ -119,6 +127,28 @@ impl Source {
         });
         Ok(Self { header, size, is_csv: false, place_name: "row", read, rows: Box::new(rows) })
     }
+}
+
+/// Opens a file. It is read more than once, to know it again and to look at every row before the first is sent, and it
+/// has an end: pipes and devices have neither.
+///
+/// # Errors
+///
+/// It cannot be opened, or is something else than a file.
+pub(super) fn open_file(path: &Path) -> Result<File> {
+    let cannot = || format!("cannot open {}", path.display());
+    // Before it is opened: a pipe would wait for somebody to write into it.
+    let kind = fs::metadata(path).with_context(cannot)?.file_type();
+    let what = match () {
+        () if kind.is_file() => return File::open(path).with_context(cannot),
+        () if kind.is_dir() => "a directory: name the files in it",
+        () if kind.is_fifo() => {
+            "a pipe, and a file is read more than once: save what comes out of it as a file first"
+        }
+        () if kind.is_socket() => "a socket: save what comes out of it as a file first",
+        () => "a device: save what comes out of it as a file first",
+    };
+    bail!("cannot read {}: it is {what}", path.display())
 }
 
 /// Reads what separates fields: an ASCII character, or "tab".
@@ -135,7 +165,7 @@ pub(super) fn parse_delimiter(text: &str) -> Result<u8, String> {
 fn refuse_compressed(file: &mut File) -> Result<()> {
     let mut start = Vec::new();
     Read::by_ref(file).take(4).read_to_end(&mut start)?;
-    file.rewind().context("it is read more than once, which no pipe allows: give a file")?;
+    file.rewind()?;
     let (kind, way_out) = match start.as_slice() {
         [0x1f, 0x8b, ..] => ("it is compressed with gzip", "unpack it first, as with gunzip"),
         [0x28, 0xb5, 0x2f, 0xfd] => ("it is compressed with zstd", "unpack it first, as with unzstd"),
@@ -154,16 +184,64 @@ impl Iterator for Source {
     }
 }
 
-/// Counts the bytes that are read.
+/// Rows of a CSV file, in order.
+struct CsvRows<R> {
+    reader: csv::Reader<Counted<R>>,
+    /// Where the row begins that is being read.
+    begun: Arc<AtomicU64>,
+}
+
+impl<R: Read> Iterator for CsvRows<R> {
+    type Item = Result<Record>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (start, line) = (self.reader.position().byte(), self.reader.position().line());
+        self.begun.store(start, Ordering::Relaxed);
+        let mut record = csv::ByteRecord::new();
+        match self.reader.read_byte_record(&mut record) {
+            Ok(false) => None,
+            Ok(true) if self.reader.position().byte() - start > MAX_ROW => Some(Err(too_long(line))),
+            Ok(true) => {
+                let place = record.position().map_or(line, csv::Position::line);
+                Some(Ok(Record { place, values: record.iter().map(Value::text).collect() }))
+            }
+            Err(error) => Some(Err(tell(error, line))),
+        }
+    }
+}
+
+/// What is wrong with a row that begins at a line.
+fn tell(error: csv::Error, line: u64) -> anyhow::Error {
+    match error.kind() {
+        csv::ErrorKind::Io(error) if error.kind() == io::ErrorKind::FileTooLarge => too_long(line),
+        _ => error.into(),
+    }
+}
+
+fn too_long(line: u64) -> anyhow::Error {
+    anyhow!(
+        "line {line} begins a row of more than {} MiB, and none may have more: close its quotation mark if one is open, \
+         shorten it, or say with --delimiter what separates fields; if this is no CSV, convert it first",
+        MAX_ROW >> 20
+    )
+}
+
+/// Counts the bytes that are read, and stops in a row without an end.
 struct Counted<R> {
     inner: R,
     read: Arc<AtomicU64>,
+    /// Where the row begins that is being read.
+    begun: Arc<AtomicU64>,
 }
 
 impl<R: Read> Read for Counted<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.read.load(Ordering::Relaxed);
+        if read - self.begun.load(Ordering::Relaxed) > MAX_ROW + AHEAD {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
         let len = self.inner.read(buffer)?;
-        self.read.fetch_add(len as u64, Ordering::Relaxed);
+        self.read.store(read + len as u64, Ordering::Relaxed);
         Ok(len)
     }
 }

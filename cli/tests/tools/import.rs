@@ -420,3 +420,89 @@ fn what_cannot_be_imported_says_how_it_could() {
         }
     }
 }
+
+/// A row of this length, its end included.
+fn row_of(bytes: usize) -> String {
+    let row = format!("{},collar-1,collar,1,steps,1,1,", show(midnight(2)));
+    let filler = "x".repeat(bytes - row.len() - 1);
+    format!("{row}{filler}\n")
+}
+
+#[test]
+fn a_row_has_a_bound_that_is_told_with_its_line() {
+    const BOUND: usize = 1 << 20;
+    let server = Server::start();
+    let header = HEADER.replace('\n', ",note\n");
+    // Two of the longest, and the last without an end of its line.
+    server.write("long.csv", &format!("{header}{}{}", row_of(BOUND), row_of(BOUND).trim_end()));
+    assert!(server.ok(&["import", "long.csv"]).contains("2 stored now"));
+    let open = format!("{header}{}\"{}", row_of(100), row_of(1000).repeat(3000));
+    for (name, content, line) in [
+        ("longer.csv", format!("{header}{}{}", row_of(100), row_of(BOUND + 1)), 3),
+        ("open.csv", open, 3),
+        ("header.csv", "x,".repeat(BOUND), 1),
+        ("zeros.csv", format!("{header}{}", "\0".repeat(3 * BOUND)), 2),
+    ] {
+        server.write(name, &content);
+        for more in [&[][..], &["--skip-bad-rows"], &["--dry-run"]] {
+            let said = server.run(&[&["import", name], more].concat());
+            assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{name}: {said:?}");
+            let parts = [&format!("cannot read {name}"), &format!("line {line} "), "1 MiB", "quotation mark"];
+            for part in parts {
+                assert!(said.err.contains(part), "{name}: {part} is missing in:\n{}", said.err);
+            }
+        }
+    }
+    assert_eq!(server.readings("collar-1").len(), 2);
+}
+
+/// A file that is gigabytes long and has no end of a line; it takes no room on the disk.
+#[test]
+fn a_row_without_an_end_does_not_fill_the_memory() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("endless.csv");
+    fs::write(&path, HEADER).expect("a file");
+    fs::OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .expect("it is there")
+        .set_len(1 << 33)
+        .expect("a sparse file");
+    let mut import = herdstream();
+    // Nobody has so much: it would be killed.
+    let limited =
+        format!("ulimit -v 1000000; exec {} import --dry-run endless.csv", import.get_program().display());
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", &limited]).current_dir(dir.path());
+    for (name, value) in import.env("LC_ALL", "C").get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    let said = crate::server::run(&mut shell);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.err.contains("line 2 begins a row of more than 1 MiB"), "{said:?}");
+}
+
+#[test]
+fn what_has_no_end_or_cannot_be_read_twice_is_no_file() {
+    let server = Server::start();
+    server.write("good.csv", &history("collar-1", 3).0);
+    fs::create_dir(server.path("dir.csv")).expect("a directory");
+    let made = std::process::Command::new("mkfifo").arg(server.path("pipe.csv")).status();
+    assert!(made.expect("mkfifo is there").success());
+    let _socket = std::os::unix::net::UnixListener::bind(server.path("socket.csv")).expect("a socket");
+    for (name, what) in [
+        ("dir.csv", "it is a directory"),
+        // Which nobody writes into: it is not waited for.
+        ("pipe.csv", "it is a pipe"),
+        ("socket.csv", "it is a socket"),
+        ("/dev/zero", "it is a device"),
+    ] {
+        let said = server.run(&["import", "good.csv", name]);
+        assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{name}: {said:?}");
+        assert!(said.err.contains(&format!("cannot read {name}: {what}")), "{said:?}");
+    }
+    assert!(server.readings("collar-1").is_empty());
+}
