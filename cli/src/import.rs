@@ -8,6 +8,8 @@ mod digest;
 mod instant;
 mod parquet;
 mod places;
+mod progress;
+mod rejected;
 mod row;
 mod run;
 mod server;
@@ -34,8 +36,13 @@ A row of CSV has at most 1 MiB. What has no end or cannot be read twice, as pipe
 
 An import can be stopped and started again at any moment: what is stored is not stored twice, and a file that was
 imported is done at once. What was changed in a file makes it another file: therefore every row is read first, and a
-file with one that cannot be read is refused before anything of it is stored. With --skip-bad-rows such rows go to
-FILE.rejected.csv, which can be mended and imported by itself.
+file with one that cannot be read is refused before anything of it is stored, unless --skip-bad-rows leaves it out.
+
+Rows that were left out, and rows that the server refused, go to FILE.rejected.csv with the reasons as a last column.
+Mend them there and import that file with the same options. It is written when the import of FILE is over and holds
+all such rows, also those of an import that was stopped before. Nothing is overwritten: if there is a file of that
+name that holds something else, such as rows that you have mended, they go to FILE.rejected-2.csv, and so on; if it
+holds just these, as after importing FILE again, it stays as it is.
 
 Examples:
   herdstream import history.csv
@@ -65,6 +72,9 @@ pub(crate) struct Args {
     /// What stands between the fields of CSV: a character such as ";", or "tab"
     #[arg(long, value_name = "CHARACTER", default_value = ",", value_parser = source::parse_delimiter)]
     delimiter: u8,
+    /// Directory for FILE.rejected.csv [default: that of FILE]
+    #[arg(long, value_name = "DIRECTORY")]
+    rejected_to: Option<PathBuf>,
     /// Read every row and check its form, and store nothing. Not checked is what only a server judges: names and
     /// units, values out of range, times in the future or before what is kept, and a gateway's farms
     #[arg(long)]
@@ -98,7 +108,7 @@ pub(crate) struct Reading {
     /// Unit of times that are numbers [default: by their size]
     #[arg(long, value_enum, value_name = "UNIT")]
     time_unit: Option<instant::Unit>,
-    /// Leave out rows that cannot be read, and write them to FILE.rejected.csv with the reason
+    /// Leave out rows that cannot be read; they go to FILE.rejected.csv with those that the server refuses
     #[arg(long)]
     skip_bad_rows: bool,
 }

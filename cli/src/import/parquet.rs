@@ -51,6 +51,7 @@ impl Iterator for ParquetRows {
         let place = self.place;
         let record = row.map(|row| Record {
             place,
+            number: place,
             values: row
                 .get_column_iter()
                 .zip(&self.local)

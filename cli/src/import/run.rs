@@ -2,23 +2,24 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    io::{IsTerminal as _, Write as _},
-    path::{Path, PathBuf},
-    time::{Duration, Instant},
+    io::Write as _,
+    path::Path,
 };
 
 use anyhow::{Context as _, Result, bail};
 use herdstream_client::v1;
-use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use indicatif::HumanCount;
 
 use super::{
     Args,
     columns::{Columns, Kind},
     digest,
-    places::Places,
+    places::{Located, Places},
+    progress::Progress,
+    rejected::{Behind, Rejected},
     row::Row,
-    server::{Earlier, Server},
-    source::{Record, Source, Value},
+    server::{Earlier, Refusals, Server},
+    source::{Record, Source},
 };
 use crate::times;
 
@@ -29,10 +30,7 @@ pub(super) const BLOCK_ROWS: usize = 10_000;
 pub(super) const BLOCK_BYTES: usize = 3 << 20;
 
 /// Reasons that are shown.
-const SHOWN: u32 = 5;
-
-/// Between two lines where there is no terminal.
-const LINE: Duration = Duration::from_secs(5);
+const SHOWN: usize = 5;
 
 /// What became of a file so far.
 #[derive(Default)]
@@ -54,7 +52,7 @@ struct Tally {
 impl Tally {
     /// Notes why a row was skipped or refused, if there is room to show it.
     fn reason(&mut self, reason: String) {
-        if self.reasons.len() < SHOWN as usize {
+        if self.reasons.len() < SHOWN {
             self.reasons.push(reason);
         }
     }
@@ -82,7 +80,7 @@ pub(super) async fn import_file(args: &Args, server: Option<&Server>, file: &Pat
     let (producer, earlier) = match server {
         Some(server) => {
             let producer = digest::producer(file, &args.reading, args.delimiter)?.to_string();
-            let earlier = server.earlier(&producer, SHOWN).await?;
+            let earlier = server.earlier(&producer).await?;
             (producer, earlier)
         }
         // Whose log it would be, nobody asks.
@@ -95,21 +93,26 @@ pub(super) async fn import_file(args: &Args, server: Option<&Server>, file: &Pat
     let mut import = Import {
         args,
         server,
-        producer,
         offset: 0,
         block: Vec::new(),
         block_bytes: 0,
         place_name: source.place_name,
         tally: Tally { refused_before: earlier.refused, ..Tally::default() },
+        refusals: Refusals::of(&producer, 0, earlier.committed),
         earlier,
-        rejected: Rejected { path: rejected_path(file), header: source.header.clone(), writer: None },
+        producer,
+        behind: Behind::new(file, args.delimiter),
+        rejected: Rejected::new(args, file, &source.header, columns.field(columns.count() - 1).is_some()),
         progress: Progress::new(&source, file),
     };
     while let Some(record) = source.next() {
         let record = record.with_context(|| format!("cannot read {name}"))?;
-        import.progress.at(source.position(), &import.tally);
+        import.progress.at(source.position(), import.tally.rows);
         match Row::of(&record, &columns, &args.reading) {
-            Ok(row) => import.add(record.place, row).await?,
+            Ok(row) => {
+                let Record { place, number, .. } = record;
+                import.add(Located { place, number, row }).await?;
+            }
             Err(why) if args.reading.skip_bad_rows => import.skip(&record, &why)?,
             Err(why) => {
                 import.progress.end();
@@ -154,25 +157,30 @@ struct Import<'a> {
     producer: String,
     /// What the server had at the start.
     earlier: Earlier,
+    /// What it had refused of that.
+    refusals: Refusals,
     /// Blocks so far.
     offset: u64,
-    block: Vec<(u64, Row)>,
+    block: Vec<Located>,
     block_bytes: usize,
     /// What a place in the file is called.
     place_name: &'static str,
     tally: Tally,
+    /// Where refused rows are looked up.
+    behind: Behind,
     rejected: Rejected,
     progress: Progress,
 }
 
 impl Import<'_> {
-    async fn add(&mut self, place: u64, row: Row) -> Result<()> {
+    async fn add(&mut self, located: Located) -> Result<()> {
+        let row = &located.row;
         let tally = &mut self.tally;
         tally.rows += 1;
         let time_us = row.time_us();
         tally.first_us = Some(tally.first_us.map_or(time_us, |first| first.min(time_us)));
         tally.last_us = tally.last_us.max(Some(time_us));
-        if let Row::Reading(key, _) = &row
+        if let Row::Reading(key, _) = row
             && !tally.series.contains(key)
         {
             tally.series.insert(key.clone());
@@ -182,7 +190,7 @@ impl Import<'_> {
             self.send().await?;
         }
         self.block_bytes += bytes;
-        self.block.push((place, row));
+        self.block.push(located);
         Ok(())
     }
 
@@ -205,13 +213,13 @@ impl Import<'_> {
         let Some(server) = self.server else { return Ok(()) };
         if self.offset <= self.earlier.committed {
             self.tally.before += rows;
-            let earlier = self.earlier.rejections.iter().filter(|one| one.offset == self.offset);
-            for reason in places.tell(earlier, self.place_name) {
-                self.tally.reason(reason);
+            if self.earlier.refused == 0 {
+                return Ok(());
             }
-            return Ok(());
+            let refused = server.refused(&mut self.refusals, self.offset).await?;
+            return self.refuse(&places, &refused);
         }
-        let block = block.into_iter().map(|(_, row)| row);
+        let block = block.into_iter().map(|located| located.row);
         let request = v1::WriteRequest {
             producer_id: self.producer.clone(),
             instance_id: String::new(),
@@ -233,8 +241,24 @@ impl Import<'_> {
         };
         self.tally.stored += u64::from(answer.stored);
         self.tally.quarantined += u64::from(answer.quarantined);
-        for reason in places.tell(&answer.rejections, self.place_name) {
+        // An answer tells the first of many.
+        let refused = if answer.rejections_omitted > 0 {
+            let mut refusals = Refusals::of(&self.producer, self.offset, self.offset);
+            server.refused(&mut refusals, self.offset).await?
+        } else {
+            answer.rejections
+        };
+        self.refuse(&places, &refused)
+    }
+
+    /// Keeps what the server refused of a block.
+    fn refuse(&mut self, places: &Places, rejections: &[v1::Rejection]) -> Result<()> {
+        for reason in places.tell(rejections, self.place_name) {
             self.tally.reason(reason);
+        }
+        for (number, why) in places.refused(rejections) {
+            let record = self.behind.row(number)?;
+            self.rejected.write(&record, &why)?;
         }
         Ok(())
     }
@@ -280,10 +304,18 @@ impl Import<'_> {
         if refused > tally.reasons.len() as u64 {
             say(format_args!("  and {} more", HumanCount(refused - tally.reasons.len() as u64)));
         }
-        if tally.bad > 0 {
-            say(format_args!("  skipped rows are in {}", rejected.path.display()));
+        let kept = rejected.rows;
+        if let Some(path) = rejected.finish()? {
+            say(format_args!(
+                "  {} not stored, with the reasons: {}; mend and import that with the same options",
+                count(kept, "row"),
+                path.display()
+            ));
         }
-        rejected.finish()?;
+        if refused > kept {
+            let lost = count(refused - kept, "refused row");
+            say(format_args!("  {lost} cannot be told: the server no longer knows which, or why"));
+        }
         Ok(refused)
     }
 }
@@ -291,6 +323,11 @@ impl Import<'_> {
 /// Says something; that nobody reads it is no reason to stop an import.
 fn say(text: std::fmt::Arguments<'_>) {
     let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// So many of something.
+fn count(many: u64, what: &str) -> String {
+    format!("{} {what}{}", HumanCount(many), if many == 1 { "" } else { "s" })
 }
 
 /// A batch that carries its series.
@@ -320,97 +357,4 @@ fn batch(offset: u64, rows: impl IntoIterator<Item = Row>) -> v1::Batch {
         }
     }
     batch
-}
-
-fn rejected_path(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(".rejected.csv");
-    name.into()
-}
-
-/// Rows that were left out, with their reasons; a file only if there are any.
-struct Rejected {
-    path: PathBuf,
-    header: Vec<String>,
-    writer: Option<csv::Writer<std::fs::File>>,
-}
-
-impl Rejected {
-    fn write(&mut self, record: &Record, why: &str) -> Result<()> {
-        if self.writer.is_none() {
-            let writer = csv::WriterBuilder::new().flexible(true).from_path(&self.path);
-            let mut writer = writer.with_context(|| format!("cannot write {}", self.path.display()))?;
-            writer.write_record(self.header.iter().map(String::as_str).chain(["reason"]))?;
-            self.writer = Some(writer);
-        }
-        if let Some(writer) = &mut self.writer {
-            let text = |value: &Value| match value {
-                Value::Null => Vec::new(),
-                Value::Text(text) => text.clone().into_bytes(),
-                Value::Bytes(bytes) => bytes.clone(),
-                // So that the file can be imported once it is mended.
-                Value::Time(time_us) => times::show(*time_us).into_bytes(),
-                Value::LocalTime(time_us) => times::show(*time_us).trim_end_matches('Z').into(),
-                other => other.to_string().into_bytes(),
-            };
-            let mut values: Vec<Vec<u8>> = record.values.iter().map(text).collect();
-            // The reason stands in its column also where the row is short.
-            values.resize(values.len().max(self.header.len()), Vec::new());
-            values.push(why.as_bytes().to_owned());
-            writer.write_record(values)?;
-        }
-        Ok(())
-    }
-
-    fn finish(self) -> Result<()> {
-        self.writer.map_or(Ok(()), |mut writer| Ok(writer.flush()?))
-    }
-}
-
-/// How far it is: a bar on a terminal, a line now and then elsewhere.
-struct Progress {
-    bar: Option<ProgressBar>,
-    began: Instant,
-    told: Instant,
-    name: String,
-    size: u64,
-}
-
-impl Progress {
-    fn new(source: &Source, file: &Path) -> Self {
-        let name = file.display().to_string();
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let unit =
-                if source.is_csv { "{bytes} of {total_bytes}" } else { "{human_pos} of {human_len} rows" };
-            let template = format!("{{msg}} {{bar:30}} {unit}, {{eta}} left");
-            let style =
-                ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
-            ProgressBar::new(source.size).with_style(style).with_message(name.clone())
-        });
-        Self { bar, began: Instant::now(), told: Instant::now(), name, size: source.size }
-    }
-
-    fn at(&mut self, position: u64, tally: &Tally) {
-        if let Some(bar) = &self.bar {
-            bar.set_position(position);
-        } else if self.told.elapsed() >= LINE {
-            self.told = Instant::now();
-            let percent = 100 * position / self.size.max(1);
-            eprintln!("{}: {percent} %, {} rows", self.name, HumanCount(tally.rows));
-        }
-    }
-
-    fn say(&self, text: &str) {
-        match &self.bar {
-            Some(bar) => bar.println(text),
-            None => eprintln!("{}: {text}", self.name),
-        }
-    }
-
-    fn end(&self) -> Duration {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-        self.began.elapsed()
-    }
 }

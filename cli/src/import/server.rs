@@ -1,6 +1,9 @@
 //! The server that an import writes to; waited for while it cannot be reached.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result};
 use herdstream_client::{Error, QueryClient, QueryConfig, WriteClient, v1};
@@ -28,8 +31,26 @@ pub(super) struct Earlier {
     pub(super) committed: u64,
     /// Rows of these that it refused.
     pub(super) refused: u64,
-    /// The first of them, with the reasons, as far as they are kept.
-    pub(super) rejections: Vec<v1::Rejection>,
+}
+
+/// What it refused of a file, block after block, as far as it is kept.
+pub(super) struct Refusals {
+    next: Option<v1::ListRejectionsRequest>,
+    found: VecDeque<v1::Rejection>,
+}
+
+impl Refusals {
+    /// From a block on, up to another; 0: to the end.
+    pub(super) fn of(producer: &str, first_offset: u64, last_offset: u64) -> Self {
+        let next = v1::ListRejectionsRequest {
+            producer_id: producer.to_owned(),
+            first_offset,
+            last_offset,
+            page_size: 1000,
+            page_token: String::new(),
+        };
+        Self { next: Some(next), found: VecDeque::new() }
+    }
 }
 
 impl Server {
@@ -40,27 +61,35 @@ impl Server {
         Ok(Self { config, writer, patience })
     }
 
-    /// What it has of a producer, and at most so many of its rejections.
-    pub(super) async fn earlier(&self, producer: &str, rejections: u32) -> Result<Earlier> {
+    /// What it has of a producer.
+    pub(super) async fn earlier(&self, producer: &str) -> Result<Earlier> {
         let asking = || self.writer.producer(producer);
         let known = patiently(self.patience, tell, asking).await.context("asking what was stored before")?;
         let Some(known) = known else { return Ok(Earlier::default()) };
         let refused = known.totals.map_or(0, |totals| totals.quarantined);
-        let mut earlier = Earlier { committed: known.committed_offset, refused, rejections: Vec::new() };
-        if refused > 0 {
-            let request = v1::ListRejectionsRequest {
-                producer_id: producer.to_owned(),
-                page_size: rejections,
-                ..v1::ListRejectionsRequest::default()
+        Ok(Earlier { committed: known.committed_offset, refused })
+    }
+
+    /// What it refused of a block, which is beyond that of the last call.
+    pub(super) async fn refused(&self, refusals: &mut Refusals, offset: u64) -> Result<Vec<v1::Rejection>> {
+        let mut of_block = Vec::new();
+        loop {
+            while let Some(one) = refusals.found.pop_front_if(|one| one.offset <= offset) {
+                if one.offset == offset {
+                    of_block.push(one);
+                }
+            }
+            let Some(mut request) = refusals.next.take_if(|_| refusals.found.is_empty()) else {
+                return Ok(of_block);
             };
             let asking = async || {
                 QueryClient::connect(self.config.clone()).await?.list_rejections(request.clone()).await
             };
-            let listed = patiently(self.patience, tell, asking).await;
-            let records = listed.context("asking what was refused before")?.records;
-            earlier.rejections = records.into_iter().filter_map(|record| record.rejection).collect();
+            let page = patiently(self.patience, tell, asking).await.context("asking what was refused")?;
+            refusals.found.extend(page.records.into_iter().filter_map(|record| record.rejection));
+            request.page_token = page.next_page_token;
+            refusals.next = Some(request).filter(|request| !request.page_token.is_empty());
         }
-        Ok(earlier)
     }
 
     /// Stores a block.

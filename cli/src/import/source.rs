@@ -66,6 +66,8 @@ impl Value {
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) place: u64,
+    /// Counted from 1, the header aside.
+    pub(super) number: u64,
     pub(super) values: Vec<Value>,
 }
 
@@ -113,7 +115,7 @@ impl Source {
         // Of columns that nobody reads, nobody has to know the encoding.
         let name = |name: &[u8]| String::from_utf8_lossy(name).trim_start_matches('\u{feff}').to_owned();
         let header = reader.byte_headers().map_err(|error| tell(error, 1))?.iter().map(name).collect();
-        let rows = CsvRows { reader, begun };
+        let rows = CsvRows { reader, begun, count: 0 };
         Ok(Self { header, size, is_csv: true, place_name: "line", read, rows: Box::new(rows) })
     }
 
@@ -189,6 +191,8 @@ struct CsvRows<R> {
     reader: csv::Reader<Counted<R>>,
     /// Where the row begins that is being read.
     begun: Arc<AtomicU64>,
+    /// Rows so far.
+    count: u64,
 }
 
 impl<R: Read> Iterator for CsvRows<R> {
@@ -202,8 +206,9 @@ impl<R: Read> Iterator for CsvRows<R> {
             Ok(false) => None,
             Ok(true) if self.reader.position().byte() - start > MAX_ROW => Some(Err(too_long(line))),
             Ok(true) => {
-                let place = record.position().map_or(line, csv::Position::line);
-                Some(Ok(Record { place, values: record.iter().map(Value::text).collect() }))
+                self.count += 1;
+                let (place, number) = (record.position().map_or(line, csv::Position::line), self.count);
+                Some(Ok(Record { place, number, values: record.iter().map(Value::text).collect() }))
             }
             Err(error) => Some(Err(tell(error, line))),
         }

@@ -1,5 +1,7 @@
 //! What retention dropped, or will drop: told with answers that may lack it, and before it is imported.
 
+use std::fmt::Write as _;
+
 use crate::server::{Server, midnight, show};
 
 const HEADER: &str = "time,device_uid,device_type,farm_id,metric_name,metric_value,metric_unit\n";
@@ -20,6 +22,32 @@ fn forgetful() -> Server {
     server.write("milkings.csv", &format!("{MILK_HEADER}{}", rows.concat()));
     server.ok(&["import", "readings.csv", "milkings.csv"]);
     server
+}
+
+/// A row of a day that retention dropped is good, and the store refuses it.
+#[test]
+fn what_the_store_refuses_is_kept_with_its_reason() {
+    let server = forgetful();
+    drop_what_is_old(&server);
+    let gone = show(midnight(10));
+    let mut text = HEADER.to_owned();
+    for n in 0..1_200 {
+        let time = if n % 2 == 0 { &gone } else { &show(midnight(0)) };
+        writeln!(text, "{time},collar-2,collar,1,steps,{n},1").expect("a text takes all");
+    }
+    server.write("late.csv", &text);
+    for _ in 0..2 {
+        let said = server.run(&["import", "late.csv"]);
+        assert_eq!(said.code, Some(3), "{said:?}");
+        assert!(said.out.contains("600 refused") && said.out.contains("600 rows not stored"), "{said:?}");
+        let kept = std::fs::read_to_string(server.path("late.csv.rejected.csv")).expect("a file");
+        assert_eq!(kept.lines().count(), 601);
+        for (n, line) in kept.lines().skip(1).enumerate() {
+            let row = format!("{gone},collar-2,collar,1,steps,{},1,", 2 * n);
+            assert!(line.starts_with(&row) && line.contains("retention"), "{line}");
+        }
+    }
+    assert_eq!(server.readings("collar-2").len(), 600);
 }
 
 fn drop_what_is_old(server: &Server) {

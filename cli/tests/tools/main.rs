@@ -4,6 +4,7 @@ mod import;
 mod kept;
 mod parquet;
 mod query;
+mod rejected;
 mod server;
 mod terminal;
 mod watch;
