@@ -14,6 +14,7 @@ mod row;
 mod run;
 mod server;
 mod source;
+mod survey;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -35,7 +36,9 @@ session_id, yield_kg and the others of milk_production_realtime.
 A row of CSV has at most 1 MiB. What has no end or cannot be read twice, as pipes and devices, is no file.
 
 An import can be stopped and started again at any moment: what is stored is not stored twice, and a file that was
-imported is done at once. What was changed in a file makes it another file: therefore every row is read first, and a
+imported is done at once. What was changed in a file makes it another file, of which also what was not changed is stored
+once more: a warning says so before anything is, if rows of it are found on the server, which are looked for here and
+there. So is told what the server's retention has dropped or drops soon. Every row is read for that first, and a
 file with one that cannot be read is refused before anything of it is stored, unless --skip-bad-rows leaves it out.
 
 Rows that were left out, and rows that the server refused, go to FILE.rejected.csv with the reasons as a last column.

@@ -20,6 +20,7 @@ use super::{
     row::Row,
     server::{Earlier, Refusals, Server},
     source::{Record, Source},
+    survey::survey,
 };
 use crate::times;
 
@@ -87,8 +88,8 @@ pub(super) async fn import_file(args: &Args, server: Option<&Server>, file: &Pat
         None => (String::new(), Earlier::default()),
     };
     let committed = earlier.committed;
-    if server.is_some() && committed == 0 && !args.reading.skip_bad_rows {
-        check(file, &columns, args)?;
+    if let Some(server) = server.filter(|_| committed == 0) {
+        survey(args, server, file, &columns).await?;
     }
     let mut import = Import {
         args,
@@ -124,30 +125,6 @@ pub(super) async fn import_file(args: &Args, server: Option<&Server>, file: &Pat
     }
     import.send().await?;
     import.finish(file, columns.kind)
-}
-
-/// Reads a file to its end before anything of it is stored: whoever mends a bad row has another file then, whose good
-/// rows would be stored twice.
-fn check(file: &Path, columns: &Columns, args: &Args) -> Result<()> {
-    let name = file.display();
-    let mut bad = 0_u64;
-    let mut first = None;
-    for record in Source::open(file, args.delimiter)? {
-        let record = record.with_context(|| format!("cannot read {name}"))?;
-        if let Err(why) = Row::of(&record, columns, &args.reading) {
-            bad += 1;
-            first.get_or_insert((record.place, why));
-        }
-    }
-    let Some((place, why)) = first else { return Ok(()) };
-    let more = match bad {
-        1 => String::new(),
-        _ => format!(", and {} more rows cannot be read", HumanCount(bad - 1)),
-    };
-    bail!(
-        "{name}:{place}: {why}{more}; nothing of the file was stored: mend it, or leave such rows out with \
-         --skip-bad-rows"
-    );
 }
 
 /// An import under way.

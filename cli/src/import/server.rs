@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use herdstream_client::{Error, QueryClient, QueryConfig, WriteClient, v1};
 
-use super::Args;
+use super::{Args, columns::Kind, row::Row};
 use crate::connect::reach;
 
 /// Longest wait before a call is tried again.
@@ -31,6 +31,15 @@ pub(super) struct Earlier {
     pub(super) committed: u64,
     /// Rows of these that it refused.
     pub(super) refused: u64,
+}
+
+/// How long it keeps readings, or milkings. What it does not tell is None.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Kept {
+    /// Age at which they are dropped, microseconds.
+    pub(super) age_us: Option<i64>,
+    /// End of the newest day that was dropped, microseconds since 1970.
+    pub(super) from_us: Option<i64>,
 }
 
 /// What it refused of a file, block after block, as far as it is kept.
@@ -82,14 +91,74 @@ impl Server {
             let Some(mut request) = refusals.next.take_if(|_| refusals.found.is_empty()) else {
                 return Ok(of_block);
             };
-            let asking = async || {
-                QueryClient::connect(self.config.clone()).await?.list_rejections(request.clone()).await
-            };
+            let asking = async || self.queries().await?.list_rejections(request.clone()).await;
             let page = patiently(self.patience, tell, asking).await.context("asking what was refused")?;
             refusals.found.extend(page.records.into_iter().filter_map(|record| record.rejection));
             request.page_token = page.next_page_token;
             refusals.next = Some(request).filter(|request| !request.page_token.is_empty());
         }
+    }
+
+    /// How long it keeps what a file holds.
+    pub(super) async fn kept(&self, kind: Kind) -> Result<Kept> {
+        let asking = async || self.queries().await?.get_server_info().await;
+        let info = match patiently(self.patience, tell, asking).await {
+            // It tells nobody, or not this caller.
+            Err(Error::Refused { .. }) => return Ok(Kept::default()),
+            info => info.context("asking how long it keeps what it has")?,
+        };
+        let (age_us, from_us) = match kind {
+            Kind::Readings => (info.readings_kept_us, info.readings_kept_from_us),
+            Kind::Milkings => (info.milkings_kept_us, info.milkings_kept_from_us),
+        };
+        let age_us = i64::try_from(age_us).ok().filter(|age_us| *age_us > 0);
+        Ok(Kept { age_us, from_us: from_us.filter(|from_us| *from_us != 0) })
+    }
+
+    /// Whether it has what a row says, from wherever; what cannot be asked is not there.
+    pub(super) async fn has(&self, row: &Row) -> Result<bool> {
+        let (start_us, end_us) = (row.time_us(), row.time_us().saturating_add(1));
+        let found = match row {
+            Row::Reading(key, reading) => {
+                let request = v1::QueryRangeRequest {
+                    device_uid: key.device_uid.clone(),
+                    farm_id: key.farm_id,
+                    metric_name: key.metric_name.clone(),
+                    start_us,
+                    end_us,
+                    ..v1::QueryRangeRequest::default()
+                };
+                let asking = async || self.queries().await?.query_range(request.clone()).await;
+                patiently(self.patience, tell, asking).await.map(|found| {
+                    let of_series = found.series.iter().filter(|part| part.series.as_ref() == Some(key));
+                    let value = reading.value.to_bits();
+                    of_series.flat_map(|part| &part.readings).any(|there| there.value.to_bits() == value)
+                })
+            }
+            Row::Milking(milking) => {
+                let request = v1::QueryMilkingsRequest {
+                    farm_id: milking.farm_id,
+                    animal_id: milking.animal_id,
+                    start_us,
+                    end_us,
+                    ..v1::QueryMilkingsRequest::default()
+                };
+                let asking = async || self.queries().await?.query_milkings(request.clone()).await;
+                patiently(self.patience, tell, asking).await.map(|found| {
+                    let session = (milking.milk_meter_id, &milking.session_id);
+                    found.milkings.iter().any(|there| (there.milk_meter_id, &there.session_id) == session)
+                })
+            }
+        };
+        match found {
+            // Not known there, or not for this caller to read, or no name at all: that is told when it is stored.
+            Err(Error::Refused { .. }) => Ok(false),
+            found => found.context("asking what is stored already"),
+        }
+    }
+
+    async fn queries(&self) -> Result<QueryClient, Error> {
+        QueryClient::connect(self.config.clone()).await
     }
 
     /// Stores a block.

@@ -421,6 +421,40 @@ fn what_cannot_be_imported_says_how_it_could() {
     }
 }
 
+#[test]
+fn a_file_that_was_changed_is_told_to_be_another() {
+    let server = Server::start();
+    let (text, wanted) = history("collar-1", 12_345);
+    server.write("history.csv", &text);
+    assert_eq!(server.run(&["import", "history.csv"]).err.matches("warning").count(), 1, "85 days old");
+    let warned = |name: &str| {
+        let said = server.run(&["import", name]);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        let already = said.err.contains("are on the server already");
+        assert_eq!(already, said.err.contains("a former version of it"), "{said:?}");
+        already
+    };
+    // The same again, and something else.
+    assert!(!warned("history.csv"));
+    server.write("other.csv", &history("collar-2", 1000).0);
+    assert!(!warned("other.csv"));
+    server.write("corrected.csv", &text.replace(",12,1\n", ",12.5,1\n"));
+    assert!(warned("corrected.csv"));
+    // As the warning says.
+    assert_eq!(server.readings("collar-1").len(), 2 * wanted.len());
+    // Rows that are new, with some of the old behind them.
+    let (new, _) = history("collar-3", 300);
+    let old: String = text.lines().skip(1).take(100).flat_map(|line| [line, "\n"]).collect();
+    server.write("longer.csv", &format!("{new}{old}"));
+    assert!(warned("longer.csv"));
+    let time = show(midnight(2));
+    let milk = format!("time,milk_meter_id,animal_id,farm_id,session_id,yield_kg\n{time},1,17,1,a,14.5\n");
+    server.write("milk.csv", &milk);
+    assert!(!warned("milk.csv"));
+    server.write("milk.csv", &milk.replace("14.5", "14.6"));
+    assert!(warned("milk.csv"));
+}
+
 /// A row of this length, its end included.
 fn row_of(bytes: usize) -> String {
     let row = format!("{},collar-1,collar,1,steps,1,1,", show(midnight(2)));

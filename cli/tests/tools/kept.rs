@@ -50,6 +50,65 @@ fn what_the_store_refuses_is_kept_with_its_reason() {
     assert_eq!(server.readings("collar-2").len(), 600);
 }
 
+#[test]
+fn what_will_not_stay_is_told_before_it_is_imported() {
+    let server = Server::start();
+    let rows = |days: &[i64], device: &str| {
+        let row = |days: &i64| format!("{},{device},collar,1,steps,1,1\n", show(midnight(*days)));
+        format!("{HEADER}{}", days.iter().map(row).collect::<String>())
+    };
+    // Kept for 90 days.
+    for (name, days, told) in [
+        ("young.csv", &[0, 3, 82][..], None),
+        ("old.csv", &[0, 84, 89, 200], Some("3 of 4 readings will not stay")),
+    ] {
+        server.write(name, &rows(days, name));
+        let said = server.run(&["import", name]);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        match told {
+            Some(told) => {
+                for part in [&format!("{name}: warning: {told}"), "an age of 90 days", "within 7 days"] {
+                    assert!(said.err.contains(part), "{part} is missing in:\n{}", said.err);
+                }
+            }
+            None => assert_eq!(said.err, ""),
+        }
+        // It was told.
+        assert_eq!(server.run(&["import", name]).err, "");
+    }
+    let milk = format!("{MILK_HEADER}{},1,17,1,a,14.5\n", show(midnight(88)));
+    server.write("milk.csv", &milk);
+    let said = server.run(&["import", "milk.csv"]);
+    assert!(said.err.contains("milk.csv: warning: 1 of 1 milkings will not stay"), "{said:?}");
+
+    // Of days that were dropped, and of days before that never were there.
+    let server = forgetful();
+    drop_what_is_old(&server);
+    server.write("gone.csv", &rows(&[0, 10, 20], "collar-2"));
+    let said = server.run(&["import", "gone.csv", "--skip-bad-rows"]);
+    assert_eq!(said.code, Some(3), "{said:?}");
+    let day = &show(midnight(9))[..10];
+    for part in [
+        &format!(
+            "gone.csv: warning: 2 of 3 readings are from before {day}, where the server has dropped days"
+        ),
+        "gone.csv: warning: 1 of 3 readings will not stay",
+        "an age of 3 days",
+    ] {
+        assert!(said.err.contains(part), "{part} is missing in:\n{}", said.err);
+    }
+    assert!(said.out.contains("2 stored now") && said.out.contains("1 refused"), "{said:?}");
+}
+
+#[test]
+fn a_server_that_keeps_everything_is_no_reason_to_warn() {
+    let configuration = "[retention]\nreadings = \"off\"\nmilkings = \"off\"\nrollup_15min = \"off\"\nrollup_hourly = \"off\"\n";
+    let server = Server::configured("127.0.0.1:0", configuration);
+    server.write("old.csv", &format!("{HEADER}2019-01-01T00:00:00Z,collar-1,collar,1,steps,1,1\n"));
+    let said = server.run(&["import", "old.csv"]);
+    assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{said:?}");
+}
+
 fn drop_what_is_old(server: &Server) {
     server.ok(&["admin", "refresh"]);
     server.ok(&["admin", "retention"]);
