@@ -350,6 +350,13 @@ pub(crate) async fn milkings_by_farm_animal_and_time(fixture: &mut dyn Fixture) 
     assert_eq!(find(1, Some(10), NOON, NOON + HOUR, 0, 100).await.len(), 3, "the end is excluded");
     assert_eq!(find(1, None, NOON, NOON + DAY, 1, 3).await, all[1..4]);
     assert!(find(3, None, NOON, NOON + DAY, 0, 100).await.is_empty());
+    // Whether there is any at all.
+    for (farm_id, any) in [(1, true), (2, true), (3, false)] {
+        assert_eq!(find(farm_id, None, Micros::MIN, Micros::MAX, 0, 1).await.len(), usize::from(any));
+        let cut = Cut::Level { level: Level::Day, start_us: 0, end_us: Level::Day.floor(Micros::MAX) };
+        let milk = store.milk(MilkRange { farm_id, animal_id: None, cut }).await.unwrap();
+        assert_eq!(!milk.is_empty(), any, "{milk:?}");
+    }
 }
 
 pub(crate) async fn devices_tell_what_was_last_heard(fixture: &mut dyn Fixture) {
