@@ -349,6 +349,21 @@ async fn info(with: &With) -> Result<()> {
     add("profile", info.profile.into(), info.reason);
     add("database", info.database_version.into(), String::new());
     add("extension", info.extension_version.into(), info.licence);
+    for (what, age_us, from_us) in [
+        ("readings_kept_for", info.readings_kept_us, info.readings_kept_from_us),
+        ("milkings_kept_for", info.milkings_kept_us, info.milkings_kept_from_us),
+    ] {
+        let age = match age_us {
+            0 => "ever".to_owned(),
+            age_us => times::show_age(Micros::try_from(age_us).unwrap_or(Micros::MAX)),
+        };
+        let dropped = match from_us {
+            None => "the store does not answer".to_owned(),
+            Some(0) => String::new(),
+            Some(from_us) => format!("days before {} were dropped", times::show_date(from_us, None)),
+        };
+        add(what, age.into(), dropped);
+    }
     for feature in info.features {
         add(&feature.name, Cell::Flag(feature.enabled), feature.note);
     }

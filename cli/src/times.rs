@@ -126,6 +126,16 @@ pub(crate) fn show_date(time_us: Micros, zone: Option<Tz>) -> String {
     )
 }
 
+/// An age in days, or in hours where it is no whole number of them.
+pub(crate) fn show_age(age_us: Micros) -> String {
+    const HOUR_US: Micros = 3_600_000_000;
+    match (age_us / (24 * HOUR_US), age_us % (24 * HOUR_US)) {
+        (1, 0) => "1 day".to_owned(),
+        (days, 0) => format!("{days} days"),
+        _ => format!("{} hours", age_us / HOUR_US),
+    }
+}
+
 /// Days before today in a time zone; of no zone: UTC.
 pub(crate) fn days_ago(days: i64, zone: Option<Tz>) -> NaiveDate {
     Utc::now().with_timezone(&zone.unwrap_or_default()).date_naive() - TimeDelta::days(days)
@@ -153,6 +163,14 @@ mod tests {
         assert!(today(Tz::Pacific__Kiritimati) > today(Tz::Pacific__Niue));
         for text in ["", "yesterday", "2026-11-24T05:00:00", "24.11.2026", "-", "-x"] {
             assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn ages_are_days_or_hours() {
+        let hour = 3_600_000_000;
+        for (hours, shown) in [(24, "1 day"), (48, "2 days"), (36, "36 hours"), (2160, "90 days")] {
+            assert_eq!(show_age(hours * hour), shown);
         }
     }
 

@@ -106,7 +106,7 @@ pub(super) async fn survey(args: &Args, server: &Server, file: &Path, columns: &
             "{} will not stay: the server drops {what} at an age of {}, counted back from the newest it has, and these \
              are as old or will be within {SOON_DAYS} days",
             of(survey.old),
-            show_age(age_us)
+            times::show_age(age_us)
         );
     }
     let (samples, mut there) = (survey.samples.rows, 0);
@@ -148,13 +148,6 @@ fn read(args: &Args, file: &Path, columns: &Columns, kept: &Kept) -> Result<Surv
         }
     }
     Ok(survey)
-}
-
-fn show_age(age_us: i64) -> String {
-    match (age_us / DAY_US, age_us % DAY_US) {
-        (days, 0) => format!("{days} days"),
-        _ => format!("{} hours", age_us / (DAY_US / 24)),
-    }
 }
 
 #[cfg(test)]

@@ -124,7 +124,17 @@ fn streams_and_milkings_say_from_when_on_they_are_kept() {
             assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{question:?}");
         }
     }
+    let kept = |server: &Server| -> Vec<(String, String)> {
+        let rows = server.json(&["query", "info"]);
+        let rows =
+            rows.iter().filter(|row| row["what"].as_str().is_some_and(|what| what.ends_with("_kept_for")));
+        let text = |row: &serde_json::Value, name| row[name].as_str().unwrap_or_default().to_owned();
+        rows.map(|row| (text(row, "value"), text(row, "note"))).collect()
+    };
+    assert_eq!(kept(&server), vec![("3 days".to_owned(), String::new()); 2]);
     drop_what_is_old(&server);
+    let dropped = format!("days before {} were dropped", &inside[..10]);
+    assert_eq!(kept(&server), vec![("3 days".to_owned(), dropped); 2]);
     let note = format!("herdstream: what lies before {inside} is no longer kept");
     for format in ["table", "csv", "json"] {
         for (question, note) in [
