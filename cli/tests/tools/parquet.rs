@@ -92,6 +92,33 @@ fn times_without_a_zone_need_one() {
 }
 
 #[test]
+fn rows_that_are_refused_can_be_mended_as_csv() {
+    let server = Server::start();
+    let days = [3, -2, 2, -3];
+    let times: Vec<i64> = days.iter().map(|days| midnight(*days).timestamp_micros()).collect();
+    write(&server.path("history.parquet"), "TIMESTAMP(MICROS,true)", &times, Compression::SNAPPY);
+    for _ in 0..2 {
+        let said = server.run(&["import", "history.parquet"]);
+        assert_eq!(said.code, Some(3), "{said:?}");
+        assert!(said.out.contains("2 rows not stored"), "{said:?}");
+    }
+    let kept = std::fs::read_to_string(server.path("history.parquet.rejected.csv")).expect("a file");
+    let rows: Vec<&str> = kept.lines().skip(1).collect();
+    for (row, (days, value)) in rows.iter().zip([(-2, "1,1"), (-3, "3,3")]) {
+        let wanted = format!("{},collar-1,collar,1,steps,{value},", show(midnight(days)));
+        assert!(row.starts_with(&wanted) && row.contains("time: "), "{row}, not {wanted}");
+    }
+    assert_eq!(rows.len(), 2, "{kept}");
+    let mended = kept
+        .replace(&show(midnight(-2)), &show(midnight(1)))
+        .replace(&show(midnight(-3)), &show(midnight(0)));
+    server.write("mended.csv", &mended);
+    server.ok(&["import", "mended.csv"]);
+    let values: Vec<f64> = server.readings("collar-1").into_iter().map(|(_, value)| value).collect();
+    assert_eq!(values, [0.0, 2.0, 1.0, 3.0]);
+}
+
+#[test]
 fn what_is_no_parquet_says_so() {
     let server = Server::start();
     server.write("history.parquet", "time,device_uid\n");
