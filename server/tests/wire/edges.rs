@@ -182,7 +182,8 @@ async fn no_day_of_a_time_zone_is_told_in_part() {
     let server = TestServer::start_with(config).await;
     let endpoint = server.admin_endpoint().expect("it is on unless switched off");
     let mut admin = AdminServiceClient::connect(endpoint).await.expect("administration is served");
-    let today = now_us() - now_us().rem_euclid(DAY);
+    let now = now_us();
+    let today = now - now.rem_euclid(DAY);
     let hourly = (0..8 * 24).map(|hour| Measured {
         farm: 1,
         device: 0,
