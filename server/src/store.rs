@@ -42,6 +42,16 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// [`StoreError::Unavailable`]; nothing was promised then.
     async fn resolve_series(&self, keys: &[SeriesKey]) -> Result<Vec<SeriesId>, StoreError>;
 
+    /// Gets ready for readings of a UTC day, counted from 1970, where a new one takes so long that other commits
+    /// should not wait for it. Need not be called: a commit does it, too. Promises nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`]; it may be called again.
+    async fn prepare_day(&self, _day: i64) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Commits a group in one synced transaction and says what became of each of its producers, in order.
     ///
     /// A producer whose ledger row does not fit its [`Guard`] leaves the group; the rest commits. Calling
