@@ -112,30 +112,45 @@ impl<'a> Refresh<'a> {
     fn mend(&mut self, (start_us, end_us): (Micros, Micros)) -> Result<(), StoreError> {
         let hours = keys::hour_of(start_us)..=keys::hour_of(end_us.saturating_sub(1));
         let mut first = keys::table(Table::Dirty).to_vec();
-        let end = keys::dirty(SeriesId(u32::MAX), i64::from(i32::MAX), u64::MAX);
         loop {
-            let view = self.keeping.look()?;
-            let mut marks = Vec::new();
-            let mut last = None;
-            view.scan_range(&first, &end, |key, value| {
-                let (series, day, commit) = keys::parse_dirty(key)?;
-                last = Some(key.to_vec());
-                let (dirty, asked) = (Hours::decode(value)?, Hours::within(day, &hours));
-                if !dirty.and(asked).is_empty() {
-                    let (hours, others) = (dirty.and(asked), dirty.without(asked));
-                    marks.push(Mark { series, day, commit, hours, others });
-                }
-                Ok(marks.len() < MOST_MARKS)
-            })?;
-            let Some(last) = last else { return Ok(()) };
+            let looked = self.keeping.look()?;
+            let view = self.keeping.view();
+            let Some(last) = self.mend_from(&first, &view, looked, &hours)? else { return Ok(()) };
             first = last;
             first.push(0);
-            marks.sort_unstable_by_key(|mark| (mark.day, mark.series, mark.commit));
-            for of_day in marks.chunk_by(|a, b| a.day == b.day) {
-                self.mend_day(&view, of_day)?;
-            }
-            self.flush()?;
         }
+    }
+
+    /// Marks from a key on, as far as they are those of commits up to `looked`; answers the key of the last.
+    fn mend_from(
+        &mut self,
+        first: &[u8],
+        view: &View<'_>,
+        looked: u64,
+        hours: &RangeInclusive<i64>,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let end = keys::dirty(SeriesId(u32::MAX), i64::from(i32::MAX), u64::MAX);
+        let mut marks = Vec::new();
+        let mut last = None;
+        view.scan_range(first, &end, |key, value| {
+            let (series, day, commit) = keys::parse_dirty(key)?;
+            last = Some(key.to_vec());
+            if commit > looked && commit < keys::OF_NO_COMMIT {
+                return Ok(true);
+            }
+            let (dirty, asked) = (Hours::decode(value)?, Hours::within(day, hours));
+            if !dirty.and(asked).is_empty() {
+                let (hours, others) = (dirty.and(asked), dirty.without(asked));
+                marks.push(Mark { series, day, commit, hours, others });
+            }
+            Ok(marks.len() < MOST_MARKS)
+        })?;
+        marks.sort_unstable_by_key(|mark| (mark.day, mark.series, mark.commit));
+        for of_day in marks.chunk_by(|a, b| a.day == b.day) {
+            self.mend_day(view, of_day)?;
+        }
+        self.flush()?;
+        Ok(last)
     }
 
     /// Marks of one day, by series.

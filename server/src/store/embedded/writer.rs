@@ -43,8 +43,8 @@ pub(super) enum Command {
     PrepareDay(i64, OwnedMutexGuard<()>, Reply<()>),
     /// Moves the watermark, unless it is further on.
     CloseBefore(Micros, Reply<()>),
-    /// Commits mark anew from now on.
-    Look(Reply<()>),
+    /// Commits mark anew from now on; answers the number of the last one that did not.
+    Look(Reply<u64>),
     /// From what was seen in that engine.
     Change(Weak<Engine>, Box<Changes>, Reply<()>),
     /// Drops a day unless something was written into it; says whether it is gone.
@@ -168,7 +168,7 @@ impl Writer {
                 }
                 Ok(Command::Look(reply)) => self.answer(reply, |writer| {
                     writer.committed.forget_marks();
-                    Ok(())
+                    Ok(writer.last_commit)
                 }),
                 Ok(Command::Change(of, changes, reply)) => {
                     self.answer(reply, |writer| writer.change(&of, *changes));

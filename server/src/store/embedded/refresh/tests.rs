@@ -257,7 +257,7 @@ async fn what_lies_outside_of_the_span_stays_dirty() {
     assert_eq!(left, 0);
 }
 
-/// As it happens when a refresh has looked at marks and has not taken them away yet.
+/// As it happens when commits come between the steps of a refresh: each relies on marks that were set since it looked.
 #[tokio::test]
 async fn a_mark_that_comes_during_a_refresh_outlives_it() {
     let dir = tempfile::tempdir().unwrap();
@@ -265,35 +265,46 @@ async fn a_mark_that_comes_during_a_refresh_outlives_it() {
     let series = store.resolve_series(&[key(1)]).await.unwrap();
     store.refresh(Asked { close_before_us: (DAY + 1) * DAY_US, span_us: None }).await.unwrap();
     let late = |n: i64| vec![reading(series[0], DAY * DAY_US + n, 1.0)];
+    // Marked, and not again.
     commit(&store, late(0), Vec::new()).await;
+    commit(&store, late(1), Vec::new()).await;
     let alone = store.keeping.clone().lock_owned().await;
-    let looked_at = store.shared.engine().unwrap().view().dirty_hours().unwrap();
-    let (looked, may_commit) = tokio::sync::oneshot::channel();
-    let (rolled, proceed) = std::sync::mpsc::channel();
+    let (step, mut steps) = tokio::sync::mpsc::unbounded_channel();
+    let (committed, proceed) = std::sync::mpsc::channel();
     let refreshing = store.keep(alone, move |keeping| {
+        let commit_now = || {
+            step.send(()).unwrap();
+            let () = proceed.recv().unwrap();
+        };
         let mut refresh = Refresh::new(keeping);
-        let view = keeping.look()?;
-        looked.send(()).unwrap();
-        let mut marks = Vec::new();
-        view.scan(&keys::table(Table::Dirty), |key, value| {
-            let (series, day, commit) = keys::parse_dirty(key)?;
-            let (hours, others) = (Hours::decode(value)?, Hours::default());
-            marks.push(Mark { series, day, commit, hours, others });
-            Ok(true)
-        })?;
-        refresh.mend_day(&view, &marks)?;
-        let () = proceed.recv().unwrap();
-        refresh.flush()
+        let looked = keeping.look()?;
+        commit_now();
+        let view = keeping.view();
+        commit_now();
+        let first = keys::table(Table::Dirty);
+        refresh.mend_from(
+            &first,
+            &view,
+            looked,
+            &(keys::hour_of(Micros::MIN)..=keys::hour_of(Micros::MAX)),
+        )?;
+        commit_now();
+        Ok(refresh.done.dirty_hours)
     });
     let committing = async {
-        may_commit.await.unwrap();
-        // Marked before, and yet again.
-        commit(&store, late(1), Vec::new()).await;
-        rolled.send(()).unwrap();
+        let mut n = 2;
+        while steps.recv().await.is_some() {
+            commit(&store, late(n), Vec::new()).await;
+            n += 1;
+            committed.send(()).unwrap();
+        }
     };
-    let (refreshed, ()) = tokio::join!(refreshing, committing);
-    refreshed.unwrap();
-    assert_eq!((looked_at, store.dirty_hours().await.unwrap()), (1, 1));
+    let (mended, ()) = tokio::join!(refreshing, committing);
+    assert_eq!((mended.unwrap(), store.dirty_hours().await.unwrap()), (1, 1));
+    compare(&store, &series).await;
+    let asked = Asked { close_before_us: 0, span_us: None };
+    assert_eq!(store.refresh(asked).await.unwrap().dirty_hours, 1);
+    assert_eq!(store.dirty_hours().await.unwrap(), 0);
     compare(&store, &series).await;
 }
 
