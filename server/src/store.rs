@@ -83,6 +83,15 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// on several servers: one of them does it.
     async fn refresh(&self, refresh: Refresh) -> Result<Refreshed, StoreError>;
 
+    /// Has the next refresh compute anew what is kept from `start_us` to before `end_us`, as far as its readings are
+    /// kept; what is kept and has no readings goes then. A store that cannot do it later does it now, and answers how
+    /// many buckets it computed. Hours that reach out of the span belong to it, and days that hold one of them.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Elsewhere`]: nothing was done. [`StoreError::Refused`]: this store cannot.
+    async fn doubt(&self, span_us: (Micros, Micros)) -> Result<u64, StoreError>;
+
     /// Drops what is old enough, after its rollups are kept; tells what went, or would go.
     ///
     /// # Errors

@@ -234,6 +234,12 @@ impl Store for EmbeddedStore {
         self.keep(alone, move |keeping| refresh::Refresh::new(keeping).run(refresh.span_us)).await
     }
 
+    async fn doubt(&self, span_us: (Micros, Micros)) -> Result<u64, StoreError> {
+        let alone = self.keeping.clone().lock_owned().await;
+        self.keep(alone, move |keeping| refresh::Refresh::new(keeping).doubt(span_us)).await?;
+        Ok(0)
+    }
+
     async fn retain(&self, retention: Retention) -> Result<Vec<Dropped>, StoreError> {
         let alone = self.keeping.clone().lock_owned().await;
         self.keep(alone, move |keeping| retain::Run { keeping, retention }.run()).await

@@ -198,6 +198,10 @@ impl Store for FaultyStore {
         self.inner.refresh(refresh).await
     }
 
+    async fn doubt(&self, span_us: (Micros, Micros)) -> Result<u64, StoreError> {
+        self.inner.doubt(span_us).await
+    }
+
     async fn retain(&self, retention: Retention) -> Result<Vec<Dropped>, StoreError> {
         self.inner.retain(retention).await
     }

@@ -308,6 +308,92 @@ async fn a_mark_that_comes_during_a_refresh_outlives_it() {
     compare(&store, &series).await;
 }
 
+/// Rows of rollups that are wrong, are missing, or should not be there, on a whole day and on one that is not over.
+#[tokio::test]
+async fn what_is_doubted_is_computed_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let series = store.resolve_series(&[key(1), key(2), key(3)]).await.unwrap();
+    let at = |n: usize, hour: i64| reading(series[n], DAY * DAY_US + hour * HOUR_US, (n * 10) as f64);
+    // The third has none; the first has none in the third hour of each day.
+    let hours = (-24..40).filter(|hour| hour % 24 != 2);
+    commit(&store, hours.flat_map(|hour| [at(0, hour), at(1, hour)]).collect(), Vec::new()).await;
+    let asked = Asked { close_before_us: DAY * DAY_US + 38 * HOUR_US, span_us: None };
+    store.refresh(asked).await.unwrap();
+    // The first of the days goes, and with it what could be told better than by its rollups.
+    let retention = crate::store::Retention {
+        readings_us: Some(DAY * DAY_US),
+        quiet_since_us: Micros::MAX,
+        ..crate::store::Retention::default()
+    };
+    assert_eq!(store.retain(retention).await.unwrap().len(), 1);
+    let rows = |days: RangeInclusive<i64>| {
+        let engine = store.shared.engine().unwrap();
+        let mut rows = Vec::new();
+        for (&id, level) in series.iter().flat_map(|id| Level::ALL.map(|level| (id, level))) {
+            for day in days.clone() {
+                let row = engine.rollup(&keys::rollups(level, id, day)).unwrap();
+                rows.push((id, level, day, row.map(|row| row.to_vec())));
+            }
+        }
+        rows
+    };
+    let before = rows(DAY..=DAY + 1);
+    {
+        let engine = store.shared.engine().unwrap();
+        let mut batch = engine.batch(0);
+        for (level, day) in Level::ALL.into_iter().flat_map(|level| [-1, 0, 1].map(|day| (level, DAY + day)))
+        {
+            let wrong = |slot: i64| {
+                let start_us = day * DAY_US + slot * level.width_us();
+                Bucket { count: 77, ..Bucket::of_one(&reading(series[0], start_us, 1e6)) }
+            };
+            // The third hour, in which nothing was measured, and the one after it.
+            let slots = if level == Level::Day {
+                0..1
+            } else {
+                2 * HOUR_US / level.width_us()..4 * HOUR_US / level.width_us()
+            };
+            let buckets: Day = slots.map(wrong).map(|bucket| (bucket.start_us, bucket)).collect();
+            for id in [series[0], series[2]] {
+                batch.insert(
+                    engine.rollups(),
+                    keys::rollups(level, id, day),
+                    rollup::encode(level, &buckets),
+                );
+            }
+            batch.remove(engine.rollups(), keys::rollups(level, series[1], day));
+        }
+        super::super::engine::write(batch, true).unwrap();
+    }
+    let damaged = rows(DAY - 1..=DAY - 1);
+    assert_ne!(rows(DAY..=DAY + 1), before);
+    // What was not doubted, or lies beside what was, stays.
+    let span = |from: i64, until: i64| (DAY * DAY_US + from * HOUR_US, DAY * DAY_US + until * HOUR_US);
+    assert_eq!(store.refresh(asked).await.unwrap(), Refreshed::default());
+    let wrong_day = rows(DAY..=DAY);
+    for (from, until) in [(26, 28), (24, 48)] {
+        store.doubt(span(from, until)).await.unwrap();
+        let asked = Asked { span_us: Some(span(from, until)), ..asked };
+        assert!(store.refresh(asked).await.unwrap().dirty_hours > 0);
+        assert_eq!(rows(DAY..=DAY), wrong_day, "the day before");
+        assert_eq!(store.dirty_hours().await.unwrap(), 0);
+    }
+    store.doubt(span(-48, 5)).await.unwrap();
+    // As if the process had ended here, and somebody doubted other hours.
+    store.doubt(span(-1, 1)).await.unwrap();
+    assert_eq!(store.dirty_hours().await.unwrap(), 3 * 5);
+    store.refresh(asked).await.unwrap();
+    assert_eq!(rows(DAY..=DAY + 1), before);
+    assert_eq!(rows(DAY - 1..=DAY - 1), damaged, "nobody knows better");
+    compare(&store, &series).await;
+    // Nothing is kept yet, or nothing is there.
+    for span_us in [span(48, 72), (Micros::MIN, Micros::MIN + 1), (Micros::MAX - 1, Micros::MAX), (5, 5)] {
+        store.doubt(span_us).await.unwrap();
+    }
+    assert_eq!(store.dirty_hours().await.unwrap(), 0);
+}
+
 #[test]
 fn near_series_are_looked_at_together() {
     let ranges = near([1, 2, 6, 11, 20, 21].into_iter());
