@@ -27,6 +27,10 @@ pub(crate) enum Command {
         /// Until here
         #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = times::parse, requires = "from")]
         to: Option<Moment>,
+        /// Compute everything between them again from readings, as far as these are kept: after a backup was restored,
+        /// or when an aggregate is doubted
+        #[arg(long, requires = "from")]
+        rebuild: bool,
         #[command(flatten)]
         with: With,
     },
@@ -100,13 +104,13 @@ impl With {
 pub(crate) async fn admin(command: Command) -> Result<()> {
     match command {
         Command::Lifecycle { with } => with.print(lifecycle(&with.client().await?.get_lifecycle().await?)),
-        Command::Refresh { from, to, with } => {
+        Command::Refresh { from, to, rebuild, with } => {
             let micros = |moment: Option<Moment>| moment.map_or(0, |moment| moment.micros(None));
             let (start_us, end_us) = (micros(from), micros(to));
             if from.is_some() {
                 times::check(start_us, end_us)?;
             }
-            let request = v1::RefreshRollupsRequest { start_us, end_us };
+            let request = v1::RefreshRollupsRequest { start_us, end_us, rebuild };
             let done = with.client().await?.refresh_rollups(request).await?;
             eprintln!("{} buckets computed, {} dirty hours mended", done.buckets, done.dirty_hours);
             with.print(lifecycle(&done.lifecycle.unwrap_or_default()))

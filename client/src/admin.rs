@@ -31,7 +31,7 @@ impl AdminClient {
         self.0.call(self.admin().get_lifecycle(self.0.request(v1::GetLifecycleRequest {}))).await
     }
 
-    /// Brings the aggregates of a range up to date now.
+    /// Brings the aggregates of a range up to date now, or with `rebuild` computes all of them again.
     ///
     /// # Errors
     ///

@@ -73,6 +73,17 @@ impl Keeper {
         Ok(refreshed)
     }
 
+    /// Computes what is kept within a span again, as far as its readings are kept, whether anything came late or not.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::doubt`] and [`Store::refresh`].
+    pub async fn rebuild(&self, span_us: (Micros, Micros)) -> Result<Refreshed, StoreError> {
+        let buckets = self.0.store.doubt(span_us).await?;
+        let refreshed = self.refresh(Some(span_us)).await?;
+        Ok(Refreshed { buckets: refreshed.buckets + buckets, ..refreshed })
+    }
+
     /// Drops what is older than the configuration keeps, or with `dry_run` only tells what that is.
     ///
     /// # Errors

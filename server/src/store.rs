@@ -42,6 +42,16 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// [`StoreError::Unavailable`]; nothing was promised then.
     async fn resolve_series(&self, keys: &[SeriesKey]) -> Result<Vec<SeriesId>, StoreError>;
 
+    /// Gets ready for readings of a UTC day, counted from 1970, where a new one takes so long that other commits
+    /// should not wait for it. Need not be called: a commit does it, too. Promises nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`]; it may be called again.
+    async fn prepare_day(&self, _day: i64) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Commits a group in one synced transaction and says what became of each of its producers, in order.
     ///
     /// A producer whose ledger row does not fit its [`Guard`] leaves the group; the rest commits. Calling
@@ -72,6 +82,15 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Closes buckets and computes what is closed or dirty; may take long, may be dropped half way, and may run
     /// on several servers: one of them does it.
     async fn refresh(&self, refresh: Refresh) -> Result<Refreshed, StoreError>;
+
+    /// Has the next refresh compute anew what is kept from `start_us` to before `end_us`, as far as its readings are
+    /// kept; what is kept and has no readings goes then. A store that cannot do it later does it now, and answers how
+    /// many buckets it computed. Hours that reach out of the span belong to it, and days that hold one of them.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Elsewhere`]: nothing was done. [`StoreError::Refused`]: this store cannot.
+    async fn doubt(&self, span_us: (Micros, Micros)) -> Result<u64, StoreError>;
 
     /// Drops what is old enough, after its rollups are kept; tells what went, or would go.
     ///

@@ -1,6 +1,6 @@
 //! Turns a batch as it arrived into rows and quarantine.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     Ingest,
@@ -14,15 +14,15 @@ use crate::{
     clock::Present,
     error::Error,
     model::{
-        Content as Kept, Micros, Milking, Offset, Quality, Quarantined, Reading, Rejection, RejectionCode,
-        RejectionKind, SeriesId, SeriesKey, Totals, now_us,
+        Content as Kept, DAY_US, Micros, Milking, Offset, Quality, Quarantined, Reading, Rejection,
+        RejectionCode, RejectionKind, SeriesId, SeriesKey, Totals, now_us,
     },
     ops::metrics,
     store::StoreError,
 };
 
-/// Pause before the store is asked again for the numbers of new series.
-const RESOLVE_PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
+/// Pause before the store is asked again.
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
 
 /// Memory that a row takes, roughly.
 const ROW_BYTES: usize = 96;
@@ -63,12 +63,7 @@ impl RowMaker {
             let ids = loop {
                 match ingest.0.store.resolve_series(&keys).await {
                     Ok(ids) => break ids,
-                    // An open stream waits for the store; the drain ends the wait.
-                    Err(StoreError::Unavailable(..)) => {
-                        ingest.refuse_while_draining()?;
-                        tokio::time::sleep(RESOLVE_PAUSE).await;
-                    }
-                    Err(error) => return Err(error.into()),
+                    Err(error) => pause(ingest, error).await?,
                 }
             };
             for ((reference, key), id) in new.into_iter().zip(ids) {
@@ -118,6 +113,7 @@ impl RowMaker {
             metrics::quarantined(record.rejection.code);
         }
         rows_permit.shrink((count - quarantined) * ROW_BYTES + quarantined * REFUSED_BYTES);
+        prepare_days(ingest, &rows).await?;
         let (stored, quarantined) = ((count - quarantined) as u64, quarantined as u64);
         Ok(Entry {
             committed_offset: offset,
@@ -155,6 +151,35 @@ impl RowMaker {
                 reading.series_ref
             ))),
         }
+    }
+}
+
+/// Has the store get ready for the days of rows, so that its commits, and with them everybody else, wait for none.
+async fn prepare_days(ingest: &Ingest, rows: &[Reading]) -> Result<(), Error> {
+    let mut days = BTreeSet::new();
+    let mut last = None;
+    for day in rows.iter().map(|row| row.time_us.div_euclid(DAY_US)) {
+        if last.replace(day) != Some(day) {
+            days.insert(day);
+        }
+    }
+    for day in days {
+        while let Err(error) = ingest.0.store.prepare_day(day).await {
+            pause(ingest, error).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Waits a moment for a store that failed, as open streams do; the drain ends the wait.
+async fn pause(ingest: &Ingest, error: StoreError) -> Result<(), Error> {
+    match error {
+        StoreError::Unavailable(..) => {
+            ingest.refuse_while_draining()?;
+            tokio::time::sleep(PAUSE).await;
+            Ok(())
+        }
+        error => Err(error.into()),
     }
 }
 

@@ -67,6 +67,8 @@ pub struct EmbeddedStore {
     commands: Mutex<Option<std::sync::mpsc::Sender<Command>>>,
     /// Held by the one who refreshes or drops.
     keeping: Arc<tokio::sync::Mutex<()>>,
+    /// Held while a day is prepared.
+    preparing: Arc<tokio::sync::Mutex<()>>,
     /// Places of those who compute, as many as there are cores: the writer needs its turn.
     computing: Arc<Semaphore>,
 }
@@ -105,7 +107,7 @@ impl EmbeddedStore {
         let (writer, commands) = (Mutex::new(Some(thread)), Mutex::new(Some(commands)));
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let computing = Arc::new(Semaphore::new(cores));
-        Ok(Self { shared, writer, commands, keeping: Arc::default(), computing })
+        Ok(Self { shared, writer, commands, keeping: Arc::default(), preparing: Arc::default(), computing })
     }
 
     /// Has the writer do something, and waits for it.
@@ -186,6 +188,20 @@ impl Store for EmbeddedStore {
         ids.into_iter().map(|id| id.ok_or(StoreError::Closed)).collect()
     }
 
+    async fn prepare_day(&self, day: i64) -> Result<(), StoreError> {
+        // While it is not open, the commit tells.
+        let is_there = || self.shared.engine().map_or(true, |engine| engine.chunks().contains_key(&day));
+        if is_there() {
+            return Ok(());
+        }
+        // One day at a time, whoever asks: a commit waits for the one that is begun and the one that is next.
+        let turn = self.preparing.clone().lock_owned().await;
+        if is_there() {
+            return Ok(());
+        }
+        self.ask(|reply| Command::PrepareDay(day, turn, reply)).await
+    }
+
     async fn commit(&self, group: Arc<CommitGroup>) -> Result<Vec<Outcome>, StoreError> {
         self.ask(|reply| Command::Commit(group, reply)).await
     }
@@ -216,6 +232,12 @@ impl Store for EmbeddedStore {
         let close_before_us = Level::QuarterHour.floor(refresh.close_before_us);
         self.ask(|reply| Command::CloseBefore(close_before_us, reply)).await?;
         self.keep(alone, move |keeping| refresh::Refresh::new(keeping).run(refresh.span_us)).await
+    }
+
+    async fn doubt(&self, span_us: (Micros, Micros)) -> Result<u64, StoreError> {
+        let alone = self.keeping.clone().lock_owned().await;
+        self.keep(alone, move |keeping| refresh::Refresh::new(keeping).doubt(span_us)).await?;
+        Ok(0)
     }
 
     async fn retain(&self, retention: Retention) -> Result<Vec<Dropped>, StoreError> {

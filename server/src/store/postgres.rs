@@ -38,6 +38,7 @@ mod connect;
 mod copy;
 mod devices;
 mod direct;
+mod doubt;
 mod error;
 mod late;
 mod ledger;
@@ -215,6 +216,10 @@ impl Store for PostgresStore {
 
     async fn refresh(&self, refresh: Refresh) -> Result<Refreshed, StoreError> {
         lifecycle::refresh(&self.shared.pool, self.shared.facts.profile, refresh).await
+    }
+
+    async fn doubt(&self, span_us: (Micros, Micros)) -> Result<u64, StoreError> {
+        doubt::doubt(&self.shared.pool, &self.shared.facts, span_us).await
     }
 
     async fn retain(&self, retention: Retention) -> Result<Vec<Dropped>, StoreError> {

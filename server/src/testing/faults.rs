@@ -20,6 +20,7 @@ pub struct Faults {
     next: Mutex<Vec<Fault>>,
     stalled: watch::Sender<bool>,
     reads_stalled: watch::Sender<bool>,
+    stalled_day: watch::Sender<Option<i64>>,
     down: watch::Sender<bool>,
     damaged: watch::Sender<bool>,
     ingest: Mutex<Option<Ingest>>,
@@ -37,6 +38,7 @@ impl Default for Faults {
             next: Mutex::default(),
             stalled: watch::Sender::new(false),
             reads_stalled: watch::Sender::new(false),
+            stalled_day: watch::Sender::new(None),
             down: watch::Sender::new(false),
             damaged: watch::Sender::new(false),
             ingest: Mutex::default(),
@@ -58,6 +60,11 @@ impl Faults {
     /// Commits wait, until told otherwise.
     pub fn stall(&self, stalled: bool) {
         self.stalled.send_replace(stalled);
+    }
+
+    /// Getting ready for a UTC day, counted from 1970, waits, until told otherwise.
+    pub fn stall_day(&self, day: Option<i64>) {
+        self.stalled_day.send_replace(day);
     }
 
     /// Questions about readings and buckets wait, until told otherwise.
@@ -157,6 +164,12 @@ impl Store for FaultyStore {
         self.inner.resolve_series(keys).await
     }
 
+    async fn prepare_day(&self, day: i64) -> Result<(), StoreError> {
+        // Cannot fail: the sender lives as long as this store.
+        let _ = self.faults.stalled_day.subscribe().wait_for(|stalled| *stalled != Some(day)).await;
+        self.inner.prepare_day(day).await
+    }
+
     async fn producer(&self, id: ProducerId) -> Result<Option<ProducerRow>, StoreError> {
         if *self.faults.damaged.borrow() {
             return Err(StoreError::Damaged("the ledger was told to be damaged".to_owned()));
@@ -183,6 +196,10 @@ impl Store for FaultyStore {
 
     async fn refresh(&self, refresh: Refresh) -> Result<Refreshed, StoreError> {
         self.inner.refresh(refresh).await
+    }
+
+    async fn doubt(&self, span_us: (Micros, Micros)) -> Result<u64, StoreError> {
+        self.inner.doubt(span_us).await
     }
 
     async fn retain(&self, retention: Retention) -> Result<Vec<Dropped>, StoreError> {

@@ -56,7 +56,13 @@ impl AdminGrpc {
     }
 
     async fn refresh(&self, request: v1::RefreshRollupsRequest) -> Result<v1::RefreshRollupsResponse, Error> {
-        let v1::RefreshRollupsRequest { start_us, end_us } = request;
+        let v1::RefreshRollupsRequest { start_us, end_us, rebuild } = request;
+        let missing =
+            [("start_us", start_us), ("end_us", end_us)].into_iter().find(|(_, time_us)| *time_us == 0);
+        if let (true, Some((field, _))) = (rebuild, missing) {
+            let message = "missing: say from when until when to rebuild".to_owned();
+            return Err(Error::BadRequest { field, message });
+        }
         let span = match (start_us, end_us) {
             (0, 0) => None,
             _ if start_us < end_us => Some((start_us, end_us)),
@@ -65,7 +71,10 @@ impl AdminGrpc {
                 return Err(Error::BadRequest { field: "end_us", message });
             }
         };
-        let done = self.keeper.refresh(span).await?;
+        let done = match span {
+            Some(span) if rebuild => self.keeper.rebuild(span).await?,
+            span => self.keeper.refresh(span).await?,
+        };
         if done.elsewhere {
             return Err(Error::Unsupported("another server is refreshing: try again when it is done"));
         }

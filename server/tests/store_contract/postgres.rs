@@ -17,6 +17,7 @@ use super::{aggregates, laws::Fixture, model};
 mod cancel;
 mod days;
 mod direct;
+mod doubt;
 mod faults;
 mod lifecycle;
 mod milk;

@@ -56,8 +56,14 @@ async fn a_refresh_keeps_aggregates_and_mends_what_came_late() {
     assert_eq!((before.refreshed_us, before.dirty_hours, before.raw_kept_from_us), (0, 0, 0));
 
     for (start_us, end_us) in [(2, 2), (2, 1), (0, -1), (1, 0)] {
-        let asked = v1::RefreshRollupsRequest { start_us, end_us };
+        let asked = v1::RefreshRollupsRequest { start_us, end_us, rebuild: false };
         assert_field(&admin.refresh_rollups(asked).await.unwrap_err(), "end_us", &format!("{asked:?}"));
+    }
+    for (start_us, end_us, field) in
+        [(0, 0, "start_us"), (0, 5, "start_us"), (5, 0, "end_us"), (5, 5, "end_us")]
+    {
+        let asked = v1::RefreshRollupsRequest { start_us, end_us, rebuild: true };
+        assert_field(&admin.refresh_rollups(asked).await.unwrap_err(), field, &format!("{asked:?}"));
     }
     let done = admin.refresh_rollups(v1::RefreshRollupsRequest::default()).await.unwrap().into_inner();
     // A quarter and its hour; the day, too, if it is over.
@@ -71,7 +77,7 @@ async fn a_refresh_keeps_aggregates_and_mends_what_came_late() {
     let dirty = admin.get_lifecycle(v1::GetLifecycleRequest {}).await.unwrap().into_inner();
     assert_eq!(dirty.dirty_hours, 2);
     // Only one of them lies in the span.
-    let asked = v1::RefreshRollupsRequest { start_us: hour, end_us: hour + HOUR };
+    let asked = v1::RefreshRollupsRequest { start_us: hour, end_us: hour + HOUR, rebuild: false };
     let done = admin.refresh_rollups(asked).await.unwrap().into_inner();
     assert_eq!((done.dirty_hours, done.lifecycle.expect("how it stands").dirty_hours), (1, 1));
     let done = admin.refresh_rollups(v1::RefreshRollupsRequest::default()).await.unwrap().into_inner();

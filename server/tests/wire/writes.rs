@@ -4,7 +4,7 @@ use herdstream_proto::{
     error::Reason,
     v1::{self, RejectionCode, RejectionKind, WriteRequest},
 };
-use herdstream_server::testing::TestServer;
+use herdstream_server::{model::DAY_US, testing::TestServer};
 use uuid::Uuid;
 
 use crate::client::{RawStream, assert_reason, batch, ingest_client, sent, stored};
@@ -163,5 +163,38 @@ async fn a_repeat_leaves_the_stream_of_its_producer_alone() {
     stream.send(sent(batch(2, "d", 5))).await;
     let totals = stream.acked(2).await.totals.unwrap();
     assert_eq!((totals.stored, totals.duplicate), (10, 5));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_import_of_many_new_days_holds_up_nobody() {
+    const DAYS: i64 = 200;
+    let server = TestServer::start().await;
+    let mut client = ingest_client(&server).await;
+    let producer = Uuid::new_v4();
+    client.write(write(producer, batch(1, "live", 1))).await.unwrap();
+    let mut history = batch(1, "old", DAYS as usize);
+    for (days_ago, reading) in (1..).zip(&mut history.readings) {
+        reading.time_us -= days_ago * DAY_US;
+    }
+    let newest = history.readings[0].time_us.div_euclid(DAY_US);
+    server.faults().stall_day(Some(newest));
+    let import = WriteRequest { backfill: true, ..write(Uuid::new_v4(), history) };
+    let importing = tokio::spawn({
+        let (mut client, import) = (client.clone(), import.clone());
+        async move { client.write(import).await }
+    });
+    // All days of it but the last are there or on their way, and it is not stored before that last one is.
+    while server.ingest().store().chunks().await.unwrap().len() < 10 {
+        tokio::task::yield_now().await;
+    }
+    for offset in 2..10 {
+        client.write(write(producer, batch(offset, "live", 1))).await.unwrap();
+    }
+    assert!(stored(&server, "old").await.is_empty() && !importing.is_finished());
+    server.faults().stall_day(None);
+    assert_eq!(importing.await.unwrap().unwrap().into_inner().stored, DAYS as u32);
+    assert!(client.write(import).await.unwrap().into_inner().duplicate);
+    assert_eq!(stored(&server, "live").await.len(), 9);
     server.stop().await;
 }

@@ -106,7 +106,7 @@ impl Engine {
             for (key, _) in page {
                 let (series, hour) = keys::parse_dirty_hour(key).map_err(undecodable)?;
                 // Apart from each other, and from every commit.
-                let commit = u64::MAX - hour.rem_euclid(24) as u64;
+                let commit = keys::OF_NO_COMMIT + 1 + hour.rem_euclid(24) as u64;
                 let mark = keys::dirty(series, hour.div_euclid(24), commit);
                 batch.insert(self.rows(), mark, Hours::one(hour).encode());
                 batch.remove(self.rows(), key.clone());

@@ -29,10 +29,10 @@ impl Keeping {
         self.engine.watched(self.watch.clone())
     }
 
-    /// A view of marks that may be taken away afterwards: no later commit relies on them.
-    pub(super) fn look(&self) -> Result<View<'_>, StoreError> {
-        self.ask(Command::Look)?;
-        Ok(self.view())
+    /// Answers the number of the last commit whose marks may be taken away, after a view that is taken from now on:
+    /// later ones mark anew. Their own marks must stay, since still later ones rely on them.
+    pub(super) fn look(&self) -> Result<u64, StoreError> {
+        self.ask(Command::Look)
     }
 
     /// Has all of the changes made.

@@ -14,7 +14,7 @@ use super::{
     changes::{Changes, Mark},
     engine::{entry, undecodable},
     keeping::Keeping,
-    keys::{self, BlockKey, HOUR_US, Table},
+    keys::{self, BlockKey, HOUR_US, Kind, Table},
     late::{Floors, Hours},
     roll::{MOST_HELD, Plan, Rolled},
     rollup::{self, Day},
@@ -33,6 +33,22 @@ const MOST_BUCKETS: usize = 100_000;
 
 /// Series whose numbers lie so near to each other are looked at together with those in between.
 const NEAR: u32 = 4;
+
+/// What of a day was looked at: a bucket that was not found there has no readings.
+#[derive(Clone, Copy)]
+enum Anew {
+    Day,
+    Hours(Hours),
+}
+
+impl Anew {
+    fn holds(self, bucket_us: Micros) -> bool {
+        match self {
+            Self::Day => true,
+            Self::Hours(hours) => !hours.and(Hours::one(keys::hour_of(bucket_us))).is_empty(),
+        }
+    }
+}
 
 /// One refresh, once the watermark has moved.
 pub(super) struct Refresh<'a> {
@@ -101,7 +117,10 @@ impl<'a> Refresh<'a> {
             let hours = hours.clone().map(|hour| (hour, vec![series.clone()])).collect();
             let plan = Plan { chunk, hours, end_us, whole_day, is_least: count == 1 };
             if let Some(rolled) = self.rolled(&view, &plan, count)? {
-                self.put(day, &floors, whole_day, &rolled)?;
+                let anew = if whole_day { Anew::Day } else { Anew::Hours(Hours::default()) };
+                for (&series, rolled) in &rolled {
+                    self.put(day, &floors, anew, series, rolled)?;
+                }
                 next += count as u32;
             }
         }
@@ -112,30 +131,45 @@ impl<'a> Refresh<'a> {
     fn mend(&mut self, (start_us, end_us): (Micros, Micros)) -> Result<(), StoreError> {
         let hours = keys::hour_of(start_us)..=keys::hour_of(end_us.saturating_sub(1));
         let mut first = keys::table(Table::Dirty).to_vec();
-        let end = keys::dirty(SeriesId(u32::MAX), i64::from(i32::MAX), u64::MAX);
         loop {
-            let view = self.keeping.look()?;
-            let mut marks = Vec::new();
-            let mut last = None;
-            view.scan_range(&first, &end, |key, value| {
-                let (series, day, commit) = keys::parse_dirty(key)?;
-                last = Some(key.to_vec());
-                let (dirty, asked) = (Hours::decode(value)?, Hours::within(day, &hours));
-                if !dirty.and(asked).is_empty() {
-                    let (hours, others) = (dirty.and(asked), dirty.without(asked));
-                    marks.push(Mark { series, day, commit, hours, others });
-                }
-                Ok(marks.len() < MOST_MARKS)
-            })?;
-            let Some(last) = last else { return Ok(()) };
+            let looked = self.keeping.look()?;
+            let view = self.keeping.view();
+            let Some(last) = self.mend_from(&first, &view, looked, &hours)? else { return Ok(()) };
             first = last;
             first.push(0);
-            marks.sort_unstable_by_key(|mark| (mark.day, mark.series, mark.commit));
-            for of_day in marks.chunk_by(|a, b| a.day == b.day) {
-                self.mend_day(&view, of_day)?;
-            }
-            self.flush()?;
         }
+    }
+
+    /// Marks from a key on, as far as they are those of commits up to `looked`; answers the key of the last.
+    fn mend_from(
+        &mut self,
+        first: &[u8],
+        view: &View<'_>,
+        looked: u64,
+        hours: &RangeInclusive<i64>,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let end = keys::dirty(SeriesId(u32::MAX), i64::from(i32::MAX), u64::MAX);
+        let mut marks = Vec::new();
+        let mut last = None;
+        view.scan_range(first, &end, |key, value| {
+            let (series, day, commit) = keys::parse_dirty(key)?;
+            last = Some(key.to_vec());
+            if commit > looked && commit < keys::OF_NO_COMMIT {
+                return Ok(true);
+            }
+            let (dirty, asked) = (Hours::decode(value)?, Hours::within(day, hours));
+            if !dirty.and(asked).is_empty() {
+                let (hours, others) = (dirty.and(asked), dirty.without(asked));
+                marks.push(Mark { series, day, commit, hours, others });
+            }
+            Ok(marks.len() < MOST_MARKS)
+        })?;
+        marks.sort_unstable_by_key(|mark| (mark.day, mark.series, mark.commit));
+        for of_day in marks.chunk_by(|a, b| a.day == b.day) {
+            self.mend_day(view, of_day)?;
+        }
+        self.flush()?;
+        Ok(last)
     }
 
     /// Marks of one day, by series.
@@ -146,12 +180,14 @@ impl<'a> Refresh<'a> {
         let end_us = next_us.min(stored_us);
         let whole_day = end_us == next_us;
         let floors = view.rollup_floors()?;
+        // Its rollups are all there is.
+        let is_dropped = view.get(keys::dropped(Kind::Reading, day))?.is_some();
         let by_series: Vec<_> = marks.chunk_by(|a, b| a.series == b.series).collect();
         let mut rest = &by_series[..];
         while !rest.is_empty() {
             let count = self.at_once(24).min(rest.len());
             let group = &rest[..count];
-            // Dropped days have no marks, and no chunk.
+            let mut rolled = BTreeMap::new();
             if let Some(chunk) = view.chunk(day) {
                 let hours = if whole_day {
                     let series = near(group.iter().map(|marks| marks[0].series.0));
@@ -160,11 +196,13 @@ impl<'a> Refresh<'a> {
                     hours_of(group, end_us)
                 };
                 let plan = Plan { chunk, hours, end_us, whole_day, is_least: count == 1 };
-                let Some(mut rolled) = self.rolled(view, &plan, count)? else { continue };
-                // Without those that lie between.
-                rolled
-                    .retain(|series, _| group.binary_search_by_key(series, |marks| marks[0].series).is_ok());
-                self.put(day, &floors, whole_day, &rolled)?;
+                let Some(computed) = self.rolled(view, &plan, count)? else { continue };
+                rolled = computed;
+            }
+            for marks in group.iter().filter(|_| !is_dropped) {
+                let series = marks[0].series;
+                let anew = if whole_day { Anew::Day } else { Anew::Hours(hours_of_all(marks)) };
+                self.put(day, &floors, anew, series, &rolled.remove(&series).unwrap_or_default())?;
             }
             for marks in group {
                 for mark in *marks {
@@ -210,37 +248,46 @@ impl<'a> Refresh<'a> {
         Ok(rolled)
     }
 
-    /// Puts buckets into the rows of their day.
+    /// Puts the buckets of a series into the rows of their day. Others of what is known anew have no readings, and go.
     fn put(
         &mut self,
         day: i64,
         floors: &Floors,
-        whole_day: bool,
-        rolled: &BTreeMap<SeriesId, Rolled>,
+        anew: Anew,
+        series: SeriesId,
+        rolled: &Rolled,
     ) -> Result<(), StoreError> {
-        for (&series, rolled) in rolled {
-            for level in Level::ALL {
-                let key = keys::rollups(level, series, day);
-                let is_kept =
-                    floors[level as usize].is_none_or(|floor_us| day.saturating_mul(DAY_US) >= floor_us);
-                if rolled.of(level).is_empty() || !is_kept {
-                    continue;
-                }
-                let mut buckets = Day::new();
-                // Of a whole day, every bucket is known anew.
-                if let Some(row) = if whole_day { None } else { self.keeping.engine.rollup(&key)? } {
-                    let old = rollup::decode(level, day, &row, |bucket| {
+        for level in Level::ALL {
+            let key = keys::rollups(level, series, day);
+            let is_kept =
+                floors[level as usize].is_none_or(|floor_us| day.saturating_mul(DAY_US) >= floor_us);
+            let found = rolled.of(level);
+            if !is_kept || found.is_empty() && matches!(anew, Anew::Hours(hours) if hours.is_empty()) {
+                continue;
+            }
+            let mut buckets = Day::new();
+            let mut gone = false;
+            if let (Anew::Hours(_), _) | (Anew::Day, true) = (anew, found.is_empty())
+                && let Some(row) = self.keeping.engine.rollup(&key)?
+            {
+                let old = rollup::decode(level, day, &row, |bucket| {
+                    if anew.holds(bucket.start_us) {
+                        gone = true;
+                    } else {
                         buckets.extend([(bucket.start_us, bucket)]);
-                    });
-                    old.map_err(undecodable)?;
-                }
-                buckets.extend(rolled.of(level).iter().map(|bucket| (bucket.start_us, *bucket)));
-                self.done.buckets += rolled.of(level).len() as u64;
+                    }
+                });
+                old.map_err(undecodable)?;
+            }
+            buckets.extend(found.iter().map(|bucket| (bucket.start_us, *bucket)));
+            self.done.buckets += found.len() as u64;
+            if buckets.is_empty() && gone {
+                self.changes.drop_rollups(key);
+            } else if gone || !found.is_empty() {
                 self.changes.put_rollups(key, level, &buckets);
             }
-            self.flush_if_full()?;
         }
-        Ok(())
+        self.flush_if_full()
     }
 
     /// Notes what readings carry of days from before that was noted.
@@ -314,6 +361,8 @@ fn near(numbers: impl Iterator<Item = u32>) -> Vec<RangeInclusive<u32>> {
     }
     ranges
 }
+
+mod doubt;
 
 #[cfg(test)]
 mod tests;

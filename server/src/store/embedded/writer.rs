@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::{
     Shared, State,
@@ -38,10 +38,13 @@ mod room;
 pub(super) enum Command {
     Commit(Arc<CommitGroup>, Reply<Vec<Outcome>>),
     Resolve(Vec<SeriesKey>, Reply<Vec<SeriesId>>),
+    /// Creates the chunk of a day, from 1970, unless it is there. The turn is let go when that is done, not when its
+    /// caller goes.
+    PrepareDay(i64, OwnedMutexGuard<()>, Reply<()>),
     /// Moves the watermark, unless it is further on.
     CloseBefore(Micros, Reply<()>),
-    /// Commits mark anew from now on.
-    Look(Reply<()>),
+    /// Commits mark anew from now on; answers the number of the last one that did not.
+    Look(Reply<u64>),
     /// From what was seen in that engine.
     Change(Weak<Engine>, Box<Changes>, Reply<()>),
     /// Drops a day unless something was written into it; says whether it is gone.
@@ -157,12 +160,15 @@ impl Writer {
             match commands.recv_timeout(wait) {
                 Ok(Command::Commit(group, reply)) => self.answer(reply, |writer| writer.commit(group)),
                 Ok(Command::Resolve(keys, reply)) => self.answer(reply, |writer| writer.resolve(keys)),
+                Ok(Command::PrepareDay(day, _turn, reply)) => {
+                    self.answer(reply, |writer| writer.prepare_day(day));
+                }
                 Ok(Command::CloseBefore(time, reply)) => {
                     self.answer(reply, |writer| writer.close_before(time));
                 }
                 Ok(Command::Look(reply)) => self.answer(reply, |writer| {
                     writer.committed.forget_marks();
-                    Ok(())
+                    Ok(writer.last_commit)
                 }),
                 Ok(Command::Change(of, changes, reply)) => {
                     self.answer(reply, |writer| writer.change(&of, *changes));

@@ -131,25 +131,26 @@ impl Stretch {
         let mut buckets = 0;
         for level in Level::ALL {
             let (since, until) = (level.floor(self.since), level.floor(self.until));
-            buckets += refresh_rollup(connection, level, since, until).await?;
+            let refresh = sql!("timescale/refresh_rollup");
+            buckets += refresh_rollup(connection, refresh, level, (since, until)).await?;
         }
         sqlx::query(sql!("note_stored")).bind(until).execute(connection).await?;
         Ok(buckets)
     }
 }
 
-/// Refreshes a continuous aggregate between two starts of its buckets; answers how many are there.
-async fn refresh_rollup(
+/// Refreshes a continuous aggregate by a query, between two starts of its buckets; answers how many are there.
+pub(super) async fn refresh_rollup(
     connection: &mut PgConnection,
+    refresh: &'static str,
     level: Level,
-    since: Micros,
-    until: Micros,
+    (since, until): (Micros, Micros),
 ) -> Result<u64, sqlx::Error> {
     if since >= until {
         return Ok(0);
     }
     let (since, until) = (time::at(since), time::at(until));
-    sqlx::query(sql!("timescale/refresh_rollup"))
+    sqlx::query(refresh)
         .bind(format!("iot.rollup_{}", level.as_str()))
         .bind(since)
         .bind(until)
@@ -184,7 +185,8 @@ async fn mend_days(connection: &mut PgConnection, span_us: Span) -> Result<(u64,
         let day = time::micros(row.try_get("day")?);
         if let Some(stored) = maybe_us(&row, "stored_before")? {
             for level in Level::ALL {
-                refresh_rollup(connection, level, day, level.floor(stored).min(day + DAY_US)).await?;
+                let span = (day, level.floor(stored).min(day + DAY_US));
+                refresh_rollup(connection, sql!("timescale/refresh_rollup"), level, span).await?;
             }
         }
         let marks: Vec<i64> = row.try_get("ids")?;

@@ -10,6 +10,9 @@ use crate::{
     store::{Level, Tag},
 };
 
+/// Numbers from here on are of no commit: nobody relies on marks that carry them.
+pub(in crate::store::embedded) const OF_NO_COMMIT: u64 = u64::MAX - 24;
+
 /// What a commit made dirty of a series on a day, from 1970. Every commit has a row of its own: it need not know
 /// what was noted before, and a refresh takes away what it saw and nothing that came later.
 pub(in crate::store::embedded) fn dirty(series: SeriesId, day: i64, commit: u64) -> [u8; 17] {

@@ -257,7 +257,7 @@ async fn what_lies_outside_of_the_span_stays_dirty() {
     assert_eq!(left, 0);
 }
 
-/// As it happens when a refresh has looked at marks and has not taken them away yet.
+/// As it happens when commits come between the steps of a refresh: each relies on marks that were set since it looked.
 #[tokio::test]
 async fn a_mark_that_comes_during_a_refresh_outlives_it() {
     let dir = tempfile::tempdir().unwrap();
@@ -265,36 +265,133 @@ async fn a_mark_that_comes_during_a_refresh_outlives_it() {
     let series = store.resolve_series(&[key(1)]).await.unwrap();
     store.refresh(Asked { close_before_us: (DAY + 1) * DAY_US, span_us: None }).await.unwrap();
     let late = |n: i64| vec![reading(series[0], DAY * DAY_US + n, 1.0)];
+    // Marked, and not again.
     commit(&store, late(0), Vec::new()).await;
+    commit(&store, late(1), Vec::new()).await;
     let alone = store.keeping.clone().lock_owned().await;
-    let looked_at = store.shared.engine().unwrap().view().dirty_hours().unwrap();
-    let (looked, may_commit) = tokio::sync::oneshot::channel();
-    let (rolled, proceed) = std::sync::mpsc::channel();
+    let (step, mut steps) = tokio::sync::mpsc::unbounded_channel();
+    let (committed, proceed) = std::sync::mpsc::channel();
     let refreshing = store.keep(alone, move |keeping| {
+        let commit_now = || {
+            step.send(()).unwrap();
+            let () = proceed.recv().unwrap();
+        };
         let mut refresh = Refresh::new(keeping);
-        let view = keeping.look()?;
-        looked.send(()).unwrap();
-        let mut marks = Vec::new();
-        view.scan(&keys::table(Table::Dirty), |key, value| {
-            let (series, day, commit) = keys::parse_dirty(key)?;
-            let (hours, others) = (Hours::decode(value)?, Hours::default());
-            marks.push(Mark { series, day, commit, hours, others });
-            Ok(true)
-        })?;
-        refresh.mend_day(&view, &marks)?;
-        let () = proceed.recv().unwrap();
-        refresh.flush()
+        let looked = keeping.look()?;
+        commit_now();
+        let view = keeping.view();
+        commit_now();
+        let first = keys::table(Table::Dirty);
+        refresh.mend_from(
+            &first,
+            &view,
+            looked,
+            &(keys::hour_of(Micros::MIN)..=keys::hour_of(Micros::MAX)),
+        )?;
+        commit_now();
+        Ok(refresh.done.dirty_hours)
     });
     let committing = async {
-        may_commit.await.unwrap();
-        // Marked before, and yet again.
-        commit(&store, late(1), Vec::new()).await;
-        rolled.send(()).unwrap();
+        let mut n = 2;
+        while steps.recv().await.is_some() {
+            commit(&store, late(n), Vec::new()).await;
+            n += 1;
+            committed.send(()).unwrap();
+        }
     };
-    let (refreshed, ()) = tokio::join!(refreshing, committing);
-    refreshed.unwrap();
-    assert_eq!((looked_at, store.dirty_hours().await.unwrap()), (1, 1));
+    let (mended, ()) = tokio::join!(refreshing, committing);
+    assert_eq!((mended.unwrap(), store.dirty_hours().await.unwrap()), (1, 1));
     compare(&store, &series).await;
+    let asked = Asked { close_before_us: 0, span_us: None };
+    assert_eq!(store.refresh(asked).await.unwrap().dirty_hours, 1);
+    assert_eq!(store.dirty_hours().await.unwrap(), 0);
+    compare(&store, &series).await;
+}
+
+/// Rows of rollups that are wrong, are missing, or should not be there, on a whole day and on one that is not over.
+#[tokio::test]
+async fn what_is_doubted_is_computed_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let series = store.resolve_series(&[key(1), key(2), key(3)]).await.unwrap();
+    let at = |n: usize, hour: i64| reading(series[n], DAY * DAY_US + hour * HOUR_US, (n * 10) as f64);
+    // The third has none; the first has none in the third hour of each day.
+    let hours = (-24..40).filter(|hour| hour % 24 != 2);
+    commit(&store, hours.flat_map(|hour| [at(0, hour), at(1, hour)]).collect(), Vec::new()).await;
+    let asked = Asked { close_before_us: DAY * DAY_US + 38 * HOUR_US, span_us: None };
+    store.refresh(asked).await.unwrap();
+    // The first of the days goes, and with it what could be told better than by its rollups.
+    let retention = crate::store::Retention {
+        readings_us: Some(DAY * DAY_US),
+        quiet_since_us: Micros::MAX,
+        ..crate::store::Retention::default()
+    };
+    assert_eq!(store.retain(retention).await.unwrap().len(), 1);
+    let rows = |days: RangeInclusive<i64>| {
+        let engine = store.shared.engine().unwrap();
+        let mut rows = Vec::new();
+        for (&id, level) in series.iter().flat_map(|id| Level::ALL.map(|level| (id, level))) {
+            for day in days.clone() {
+                let row = engine.rollup(&keys::rollups(level, id, day)).unwrap();
+                rows.push((id, level, day, row.map(|row| row.to_vec())));
+            }
+        }
+        rows
+    };
+    let before = rows(DAY..=DAY + 1);
+    {
+        let engine = store.shared.engine().unwrap();
+        let mut batch = engine.batch(0);
+        for (level, day) in Level::ALL.into_iter().flat_map(|level| [-1, 0, 1].map(|day| (level, DAY + day)))
+        {
+            let wrong = |slot: i64| {
+                let start_us = day * DAY_US + slot * level.width_us();
+                Bucket { count: 77, ..Bucket::of_one(&reading(series[0], start_us, 1e6)) }
+            };
+            // The third hour, in which nothing was measured, and the one after it.
+            let slots = if level == Level::Day {
+                0..1
+            } else {
+                2 * HOUR_US / level.width_us()..4 * HOUR_US / level.width_us()
+            };
+            let buckets: Day = slots.map(wrong).map(|bucket| (bucket.start_us, bucket)).collect();
+            for id in [series[0], series[2]] {
+                batch.insert(
+                    engine.rollups(),
+                    keys::rollups(level, id, day),
+                    rollup::encode(level, &buckets),
+                );
+            }
+            batch.remove(engine.rollups(), keys::rollups(level, series[1], day));
+        }
+        super::super::engine::write(batch, true).unwrap();
+    }
+    let damaged = rows(DAY - 1..=DAY - 1);
+    assert_ne!(rows(DAY..=DAY + 1), before);
+    // What was not doubted, or lies beside what was, stays.
+    let span = |from: i64, until: i64| (DAY * DAY_US + from * HOUR_US, DAY * DAY_US + until * HOUR_US);
+    assert_eq!(store.refresh(asked).await.unwrap(), Refreshed::default());
+    let wrong_day = rows(DAY..=DAY);
+    for (from, until) in [(26, 28), (24, 48)] {
+        store.doubt(span(from, until)).await.unwrap();
+        let asked = Asked { span_us: Some(span(from, until)), ..asked };
+        assert!(store.refresh(asked).await.unwrap().dirty_hours > 0);
+        assert_eq!(rows(DAY..=DAY), wrong_day, "the day before");
+        assert_eq!(store.dirty_hours().await.unwrap(), 0);
+    }
+    store.doubt(span(-48, 5)).await.unwrap();
+    // As if the process had ended here, and somebody doubted other hours.
+    store.doubt(span(-1, 1)).await.unwrap();
+    assert_eq!(store.dirty_hours().await.unwrap(), 3 * 5);
+    store.refresh(asked).await.unwrap();
+    assert_eq!(rows(DAY..=DAY + 1), before);
+    assert_eq!(rows(DAY - 1..=DAY - 1), damaged, "nobody knows better");
+    compare(&store, &series).await;
+    // Nothing is kept yet, or nothing is there.
+    for span_us in [span(48, 72), (Micros::MIN, Micros::MIN + 1), (Micros::MAX - 1, Micros::MAX), (5, 5)] {
+        store.doubt(span_us).await.unwrap();
+    }
+    assert_eq!(store.dirty_hours().await.unwrap(), 0);
 }
 
 #[test]

@@ -7,11 +7,14 @@ use super::{
         changes::{Changes, OldDay},
         engine::{self, Engine},
         keys::{self, Kind},
-        late::{Watermarks, encode_floors},
+        late::{Watermarks, Written, encode_floors},
     },
     Failure, Writer, wait_for_flush,
 };
-use crate::{model::Micros, store::StoreError};
+use crate::{
+    model::{DAY_US, Micros, now_us},
+    store::StoreError,
+};
 
 impl Writer {
     /// Every commit from now on marks what it writes before `time_us`.
@@ -29,6 +32,26 @@ impl Writer {
             engine::write(batch, false)?;
             self.committed.late.watermarks = watermarks;
         }
+        Ok(())
+    }
+
+    /// Creates the chunk of a day, from 1970, before the commit that brings its first readings: that takes as long as
+    /// many commits, which have their turn between two days.
+    pub(super) fn prepare_day(&mut self, day: i64) -> Result<(), Failure> {
+        let engine = self.engine()?;
+        // What comes for a day that was dropped is refused.
+        let dropped = self.committed.late.is_dropped(Kind::Reading, day.saturating_mul(DAY_US));
+        if dropped || engine.chunks().contains_key(&day) {
+            return Ok(());
+        }
+        wait_for_flush(&engine)?;
+        // As if written into, so that it is not dropped before anything is.
+        self.last_commit += 1;
+        let written = Written { commit: self.last_commit, at_us: now_us(), ..Written::default() };
+        let mut batch = engine.batch(1);
+        batch.insert(engine.rows(), keys::written(Kind::Reading, day), written.encode());
+        engine::write(batch, false)?;
+        engine.chunk_or_create(day)?;
         Ok(())
     }
 
