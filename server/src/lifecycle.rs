@@ -30,6 +30,9 @@ struct Inner {
     rollups: RollupConfig,
     retention: RetentionConfig,
     clock: Clock,
+    /// Held by the one of this server that refreshes: whoever asks meanwhile waits, and is not told that another server
+    /// is at it.
+    refreshing: tokio::sync::Mutex<()>,
     /// End of the last refresh.
     refreshed_us: Mutex<Option<Micros>>,
 }
@@ -42,6 +45,7 @@ impl Keeper {
             rollups: config.rollups.clone(),
             retention: config.retention.clone(),
             clock: Clock::start(),
+            refreshing: tokio::sync::Mutex::default(),
             refreshed_us: Mutex::new(None),
         }))
     }
@@ -62,6 +66,11 @@ impl Keeper {
     ///
     /// As [`Store::refresh`].
     pub async fn refresh(&self, span_us: Option<(Micros, Micros)>) -> Result<Refreshed, StoreError> {
+        let _turn = self.0.refreshing.lock().await;
+        self.refresh_now(span_us).await
+    }
+
+    async fn refresh_now(&self, span_us: Option<(Micros, Micros)>) -> Result<Refreshed, StoreError> {
         let began = std::time::Instant::now();
         let close_before_us = self.present_us().saturating_sub(micros(self.0.rollups.close_after));
         let refresh = Refresh { close_before_us: Level::QuarterHour.floor(close_before_us), span_us };
@@ -79,8 +88,9 @@ impl Keeper {
     ///
     /// As [`Store::doubt`] and [`Store::refresh`].
     pub async fn rebuild(&self, span_us: (Micros, Micros)) -> Result<Refreshed, StoreError> {
+        let _turn = self.0.refreshing.lock().await;
         let buckets = self.0.store.doubt(span_us).await?;
-        let refreshed = self.refresh(Some(span_us)).await?;
+        let refreshed = self.refresh_now(Some(span_us)).await?;
         Ok(Refreshed { buckets: refreshed.buckets + buckets, ..refreshed })
     }
 

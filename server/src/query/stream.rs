@@ -54,7 +54,8 @@ pub async fn stream(
     let StreamQuery { scope, metric_names, start_us, end_us } = query;
     check_time(start_us, end_us)?;
     let mut look = store.look();
-    let subject = scope.find(&*look, ("metric_names", &metric_names), (start_us, end_us)).await?;
+    let metrics = ("metric_names", &metric_names[..]);
+    let subject = parts.look(scope.find(&*look, metrics, (start_us, end_us))).await?;
     let mut token = String::new();
     let mut told = None;
     loop {

@@ -189,6 +189,15 @@ impl Store for PostgresStore {
         self.shared.catalogue.resolve(&self.shared.pool, keys).await.map_err(unavailable)
     }
 
+    async fn prepare_day(&self, day: i64) -> Result<(), StoreError> {
+        let Shared { chunks, pool, .. } = &*self.shared;
+        if let Err(error) = chunks.ensure(pool, [day].into()).await {
+            // The commit tries again, and tells.
+            tracing::debug!(%error, day, "a partition is made later");
+        }
+        Ok(())
+    }
+
     async fn commit(&self, group: Arc<CommitGroup>) -> Result<Vec<Outcome>, StoreError> {
         self.shared.commit(&group).await
     }

@@ -138,8 +138,8 @@ impl AdminGrpc {
 async fn first<T>(stream: impl Future<Output = Result<(), Error>>, mut taker: Taker<T>) -> Result<(), Error> {
     tokio::select! {
         biased;
-        ended = stream => ended,
         _ = taker.take() => Ok(()),
+        ended = stream => ended,
     }
 }
 

@@ -43,8 +43,9 @@ fn shortly(request: &impl Debug) -> String {
     impl fmt::Write for Short {
         /// Fails once it is full, which ends the writing.
         fn write_str(&mut self, text: &str) -> fmt::Result {
-            self.0.push_str(text.get(..MOST.saturating_sub(self.0.len())).unwrap_or(text));
-            if self.0.len() < MOST { Ok(()) } else { Err(fmt::Error) }
+            let room = MOST.saturating_sub(self.0.len());
+            self.0.push_str(&text[..text.floor_char_boundary(room)]);
+            if text.len() <= room { Ok(()) } else { Err(fmt::Error) }
         }
     }
     let mut short = Short(String::new());

@@ -56,11 +56,11 @@ impl EmbeddedLook {
         };
         reading(engine, what, move |engine, watch| {
             let _place = place;
-            let seen = match seen.get() {
-                Some((_, seen)) => seen,
+            let (engine, seen) = match seen.get() {
+                Some(seen) => seen,
                 None => {
                     let now = engine.see(&watch)?;
-                    &seen.get_or_init(|| (Arc::clone(engine), now)).1
+                    seen.get_or_init(|| (Arc::clone(engine), now))
                 }
             };
             let view = View::new(engine, seen.clone(), watch);

@@ -85,8 +85,11 @@ impl OpenBuckets {
     /// Rollups are stored up to there.
     pub(super) fn stored_before(&self, stored_us: Micros) {
         let mut held = self.0.lock();
-        held.open.since_us = held.open.since_us.max(Level::QuarterHour.floor(stored_us));
-        held.forget();
+        let since_us = Level::QuarterHour.floor(stored_us);
+        if since_us > held.open.since_us {
+            held.open.since_us = since_us;
+            held.forget();
+        }
     }
 }
 
@@ -112,13 +115,17 @@ impl Held {
     fn forget(&mut self) {
         let since_us = self.open.since_us;
         self.count = 0;
+        // By start: the first tells whether any goes.
+        let is_old = |buckets: &Vec<Bucket>| buckets.first().is_some_and(|bucket| bucket.start_us < since_us);
         for part in &mut self.open.parts {
-            let part = Arc::make_mut(part);
-            part.retain(|_, buckets| {
-                let buckets = Arc::make_mut(buckets);
-                buckets.retain(|bucket| bucket.start_us >= since_us);
-                !buckets.is_empty()
-            });
+            if part.values().any(|buckets| is_old(buckets)) {
+                Arc::make_mut(part).retain(|_, buckets| {
+                    if is_old(buckets) {
+                        Arc::make_mut(buckets).retain(|bucket| bucket.start_us >= since_us);
+                    }
+                    !buckets.is_empty()
+                });
+            }
             self.count += part.values().map(|buckets| buckets.len()).sum::<usize>();
         }
     }

@@ -27,32 +27,47 @@ pub(super) type Mark = (SeriesId, Micros);
 pub(super) struct Marked(Mutex<Known>);
 
 struct Known {
-    /// The last mark that was there when a refresh looked.
-    looked_mark: i64,
+    look: Look,
     marks: Generations<Mark, ()>,
+}
+
+/// When a refresh looked last: the last mark that was there then, and when the database started. One that took over, or
+/// was restored, may have lost marks that were committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Look {
+    mark: i64,
+    started: Option<DateTime<Utc>>,
+}
+
+impl Look {
+    /// Whether marks that were learnt under the other count no more.
+    fn follows(self, other: Self) -> bool {
+        self.started != other.started || self.mark > other.mark
+    }
 }
 
 impl Marked {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(Known { looked_mark: 0, marks: Generations::new(CACHED) }))
+        let look = Look { mark: 0, started: None };
+        Self(Mutex::new(Known { look, marks: Generations::new(CACHED) }))
     }
 
     /// Those that are not known.
-    fn unknown(&self, looked_mark: i64, mut marks: Vec<Mark>) -> Vec<Mark> {
+    fn unknown(&self, look: Look, mut marks: Vec<Mark>) -> Vec<Mark> {
         let mut known = self.0.lock();
-        if known.looked_mark == looked_mark {
+        if known.look == look {
             marks.retain(|mark| known.marks.get(mark).is_none());
         }
         marks
     }
 
     /// Takes over what was committed.
-    pub(super) fn learn(&self, (looked_mark, marks): (i64, Vec<Mark>)) {
+    pub(super) fn learn(&self, (look, marks): (Look, Vec<Mark>)) {
         let mut known = self.0.lock();
-        if known.looked_mark < looked_mark {
-            *known = Known { looked_mark, marks: Generations::new(CACHED) };
+        if look.follows(known.look) {
+            *known = Known { look, marks: Generations::new(CACHED) };
         }
-        if known.looked_mark == looked_mark {
+        if known.look == look {
             for mark in marks {
                 known.marks.insert(mark, ());
             }
@@ -69,7 +84,7 @@ pub(super) struct Begun {
     closed_before_us: Option<Micros>,
     reading_kept_from_us: Option<Micros>,
     milking_kept_from_us: Option<Micros>,
-    looked_mark: i64,
+    look: Look,
 }
 
 /// Rows that belong to dropped days, with the reason.
@@ -83,7 +98,7 @@ pub(super) async fn begin(connection: &mut PgConnection) -> Result<Begun, sqlx::
         closed_before_us: maybe_us(&row, "closed_before")?,
         reading_kept_from_us: maybe_us(&row, "reading_kept_from")?,
         milking_kept_from_us: maybe_us(&row, "milking_kept_from")?,
-        looked_mark: row.try_get("looked_mark")?,
+        look: Look { mark: row.try_get("looked_mark")?, started: row.try_get("started")? },
     })
 }
 
@@ -120,20 +135,20 @@ impl Begun {
         connection: &mut PgConnection,
         rows: &[Row<'_>],
         marked: &Marked,
-    ) -> Result<(i64, Vec<Mark>), sqlx::Error> {
-        let Some(closed_before_us) = self.closed_before_us else { return Ok((self.looked_mark, Vec::new())) };
+    ) -> Result<(Look, Vec<Mark>), sqlx::Error> {
+        let Some(closed_before_us) = self.closed_before_us else { return Ok((self.look, Vec::new())) };
         let mut marks: Vec<Mark> = (rows.iter())
             .filter(|row| row.reading.time_us < closed_before_us)
             .map(|row| (row.reading.series, Level::Hour.floor(row.reading.time_us)))
             .collect();
         marks.dedup();
-        let marks = marked.unknown(self.looked_mark, marks);
+        let marks = marked.unknown(self.look, marks);
         if !marks.is_empty() {
             let of = |&(series, hour_us): &Mark| (series.0 as i32, time::at(hour_us));
             let (series, hours): (Vec<i32>, Vec<DateTime<Utc>>) = marks.iter().map(of).unzip();
             sqlx::query(sql!("mark_dirty")).bind(series).bind(hours).execute(connection).await?;
         }
-        Ok((self.looked_mark, marks))
+        Ok((self.look, marks))
     }
 }
 
@@ -162,4 +177,31 @@ async fn refuse<R: Copy>(
         false
     });
     Ok(refused)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_count_until_a_refresh_looks_or_the_database_starts() {
+        let marks = |hours: &[i64]| hours.iter().map(|hour| (SeriesId(1), *hour)).collect::<Vec<Mark>>();
+        let started = |second| DateTime::from_timestamp(second, 0);
+        let first = Look { mark: 7, started: started(1) };
+        let marked = Marked::new();
+        marked.learn((first, marks(&[1, 2])));
+        assert_eq!(marked.unknown(first, marks(&[1, 2, 3])), marks(&[3]));
+        // A refresh looked: all count anew, and what began before it is not learnt.
+        let second = Look { mark: 8, ..first };
+        assert_eq!(marked.unknown(second, marks(&[1])), marks(&[1]));
+        marked.learn((second, marks(&[1])));
+        marked.learn((first, marks(&[2])));
+        assert_eq!(marked.unknown(second, marks(&[1, 2])), marks(&[2]));
+        // Another database took over, which may know less.
+        let third = Look { mark: 8, started: started(0) };
+        assert_eq!(marked.unknown(third, marks(&[1])), marks(&[1]));
+        marked.learn((third, marks(&[4])));
+        assert_eq!(marked.unknown(third, marks(&[1, 4])), marks(&[1]));
+        assert_eq!(marked.unknown(second, marks(&[1, 4])), marks(&[1, 4]));
+    }
 }

@@ -84,6 +84,7 @@ fn series_of(view: &View<'_>, day: i64, hours: Hours) -> Result<BTreeSet<SeriesI
         }
     }
     for series in (1..view.engine.catalogue.next()).map(SeriesId) {
+        view.check()?;
         for level in Level::ALL {
             if !found.contains(&series) && view.engine.rollup(&keys::rollups(level, series, day))?.is_some() {
                 found.insert(series);
