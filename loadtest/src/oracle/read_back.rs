@@ -182,7 +182,11 @@ async fn stored_milkings(
         page_token: String::new(),
     };
     loop {
-        let page = client.query_milkings(request.clone()).await?;
+        let page = match client.query_milkings(request.clone()).await {
+            // Nothing of the farm has arrived.
+            Err(error) if not_found(&error) => return Ok(portion),
+            page => page?,
+        };
         // Other runs on this database milk the same farms.
         let own = page.milkings.iter().filter(|milking| milking.session_id.starts_with(&log.session_prefix));
         let before = portion.count();

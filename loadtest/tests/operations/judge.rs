@@ -62,7 +62,11 @@ pub(crate) async fn read_back(
             page_size: 500,
             ..v1::QueryMilkingsRequest::default()
         };
-        let milkings: Vec<_> = query.query_milkings_all(request).try_collect().await?;
+        let milkings: Vec<_> = match query.query_milkings_all(request).try_collect().await {
+            // Nothing of this farm has arrived.
+            Err(error) if is_not_found(&error) => Vec::new(),
+            milkings => milkings?,
+        };
         for milking in milkings {
             found.milking(content, model, site, &milking);
         }
