@@ -140,6 +140,10 @@ impl Fixture for Database {
         self.store.clone().expect("it is open")
     }
 
+    fn looks_beside_commits(&self) -> bool {
+        self.config.pool_max > 1
+    }
+
     async fn reopen(&mut self) {
         if let Some(store) = self.store.take() {
             store.close().await;
