@@ -57,6 +57,11 @@ impl Error {
             Self::Refused { reason: None, status } => retryable_code(status.code()),
         }
     }
+
+    /// Whether the server does not know what was asked for.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Refused { status, .. } if status.code() == Code::NotFound)
+    }
 }
 
 impl From<Status> for Error {

@@ -78,7 +78,7 @@ impl WriteClient {
         let request = self.0.request(v1::GetProducerRequest { producer_id: producer_id.into() });
         match self.0.call(self.ingest().get_producer(request)).await {
             Ok(producer) => Ok(Some(producer)),
-            Err(Error::Refused { status, .. }) if status.code() == tonic::Code::NotFound => Ok(None),
+            Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -4,8 +4,7 @@ use std::collections::HashMap;
 
 use anyhow::{Context as _, Result};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use herdstream_client::{Error, QueryClient, v1};
-use tonic::Code;
+use herdstream_client::{QueryClient, v1};
 
 use super::{Doubt, Facts, Log, Tally, milking_mark};
 use crate::farm::SeriesName;
@@ -110,7 +109,7 @@ pub async fn read_back(
         let row = match client.get_producer(producer.clone()).await {
             Ok(row) => row,
             // A producer that never reached the server.
-            Err(error) if not_found(&error) => continue,
+            Err(error) if error.is_not_found() => continue,
             Err(error) => {
                 return Err(error).with_context(|| format!("asking the ledger for producer {producer}"));
             }
@@ -146,7 +145,7 @@ async fn stored_readings(
         let page = match client.query_range(request.clone()).await {
             Ok(page) => page,
             // A device of which nothing arrived.
-            Err(error) if not_found(&error) => return Ok(portion),
+            Err(error) if error.is_not_found() => return Ok(portion),
             Err(error) => return Err(error.into()),
         };
         for series in &page.series {
@@ -184,7 +183,7 @@ async fn stored_milkings(
     loop {
         let page = match client.query_milkings(request.clone()).await {
             // Nothing of the farm has arrived.
-            Err(error) if not_found(&error) => return Ok(portion),
+            Err(error) if error.is_not_found() => return Ok(portion),
             page => page?,
         };
         // Other runs on this database milk the same farms.
@@ -220,7 +219,7 @@ async fn quarantined(
     loop {
         let page = match client.list_rejections(request.clone()).await {
             Ok(page) => page,
-            Err(error) if not_found(&error) => return Ok(()),
+            Err(error) if error.is_not_found() => return Ok(()),
             Err(error) => return Err(error.into()),
         };
         for record in &page.records {
@@ -243,10 +242,6 @@ async fn quarantined(
         }
         request.page_token = page.next_page_token;
     }
-}
-
-fn not_found(error: &Error) -> bool {
-    matches!(error, Error::Refused { status, .. } if status.code() == Code::NotFound)
 }
 
 fn is(name: &SeriesName, key: &v1::SeriesKey) -> bool {

@@ -35,10 +35,6 @@ impl Found {
     }
 }
 
-pub(crate) fn is_not_found(error: &Error) -> bool {
-    matches!(error, Error::Refused { status, .. } if status.code() == Code::NotFound)
-}
-
 /// Reads every row, the quarantine and the ledger.
 pub(crate) async fn read_back(
     query: &QueryClient,
@@ -64,7 +60,7 @@ pub(crate) async fn read_back(
         };
         let milkings: Vec<_> = match query.query_milkings_all(request).try_collect().await {
             // Nothing of this farm has arrived.
-            Err(error) if is_not_found(&error) => Vec::new(),
+            Err(error) if error.is_not_found() => Vec::new(),
             milkings => milkings?,
         };
         for milking in milkings {

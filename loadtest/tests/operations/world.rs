@@ -140,7 +140,7 @@ impl World {
     pub(crate) async fn totals(query: &QueryClient, producer: uuid::Uuid) -> Result<v1::Totals> {
         match query.get_producer(producer.to_string()).await {
             Ok(row) => Ok(row.totals.unwrap_or_default()),
-            Err(error) if super::judge::is_not_found(&error) => Ok(v1::Totals::default()),
+            Err(error) if error.is_not_found() => Ok(v1::Totals::default()),
             Err(error) => Err(error).with_context(|| format!("asking the ledger for {producer}")),
         }
     }

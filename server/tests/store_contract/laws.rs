@@ -14,6 +14,7 @@ use herdstream_server::{
         Tag,
     },
 };
+use tokio::task::JoinHandle;
 
 use super::rows::{
     DAY, HOUR, MINUTE, NOON, SECOND, batch, batches, commit, commit_one, everything, group, milked, milking,
@@ -662,17 +663,50 @@ pub(crate) async fn anonymous_writes_have_no_ledger_row(fixture: &mut dyn Fixtur
     assert_eq!(store.quarantine(producer(1), span, 10).await.unwrap().len(), 1);
 }
 
+/// A reader that looks again and again beside the commits of a law.
+struct Looking {
+    done: Arc<AtomicBool>,
+    looks: Arc<AtomicU64>,
+    reader: JoinHandle<()>,
+}
+
+impl Looking {
+    fn begin<F: Future<Output = ()> + Send + 'static>(look: impl Fn() -> F + Send + 'static) -> Self {
+        let (done, looks) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (is_done, count) = (done.clone(), looks.clone());
+        let reader = tokio::spawn(async move {
+            while !is_done.load(Ordering::Acquire) {
+                look().await;
+                count.fetch_add(1, Ordering::AcqRel);
+            }
+        });
+        Self { done, looks, reader }
+    }
+
+    /// Waits until it has looked once more, or has failed.
+    async fn again(&self) {
+        let seen = self.looks.load(Ordering::Acquire);
+        while self.looks.load(Ordering::Acquire) == seen && !self.reader.is_finished() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn end(self) {
+        self.done.store(true, Ordering::Release);
+        self.reader.await.expect("every look saw whole commits, and stayed where it was");
+    }
+}
+
 pub(crate) async fn readers_see_whole_commits(fixture: &mut dyn Fixture) {
     const COMMITS: u64 = 60;
     let store = fixture.store();
     let series = resolve(&*store, 0).await;
     commit_one(&*store, opening(producer(1), "a")).await;
-    let done = Arc::new(AtomicBool::new(false));
-    let looks = Arc::new(AtomicU64::new(0));
-    let reader = {
-        let (store, done, looks) = (store.clone(), done.clone(), looks.clone());
-        tokio::spawn(async move {
-            while !done.load(Ordering::Acquire) {
+    let looking = {
+        let store = store.clone();
+        Looking::begin(move || {
+            let store = store.clone();
+            async move {
                 let row = store.producer(producer(1)).await.unwrap().expect("it was opened");
                 let found = everything(&*store, series).await;
                 assert_eq!(found.len() % 3, 0, "a part of a commit is seen");
@@ -682,7 +716,6 @@ pub(crate) async fn readers_see_whole_commits(fixture: &mut dyn Fixture) {
                 );
                 let newest = store.latest(&[series]).await.unwrap();
                 assert!(newest.first().is_none_or(|newest| newest.value >= row.committed_offset as f64));
-                looks.fetch_add(1, Ordering::AcqRel);
             }
         })
     };
@@ -693,13 +726,11 @@ pub(crate) async fn readers_see_whole_commits(fixture: &mut dyn Fixture) {
             .map(|time_us| reading(series, time_us, (offset + 1) as f64));
         committed(&commit_one(&*store, batches(producer(1), 1, offset, offset + 1, readings.into())).await);
         // Every commit is looked at, however fast they are.
-        let seen = looks.load(Ordering::Acquire);
-        while offset % 10 == 0 && looks.load(Ordering::Acquire) == seen && !reader.is_finished() {
-            tokio::task::yield_now().await;
+        if offset % 10 == 0 {
+            looking.again().await;
         }
     }
-    done.store(true, Ordering::Release);
-    reader.await.expect("the reader saw whole commits");
+    looking.end().await;
 }
 
 /// Buckets of every series of a level, and how many readings are in them.
@@ -784,12 +815,11 @@ pub(crate) async fn all_questions_of_a_look_see_the_same_commits(fixture: &mut d
     const COMMITS: u64 = 40;
     let store = fixture.store();
     let series = [resolve(&*store, 0).await, resolve(&*store, 1).await];
-    let done = Arc::new(AtomicBool::new(false));
-    let looks = Arc::new(AtomicU64::new(0));
-    let reader = {
-        let (store, done, looks) = (store.clone(), done.clone(), looks.clone());
-        tokio::spawn(async move {
-            while !done.load(Ordering::Acquire) {
+    let looking = {
+        let store = store.clone();
+        Looking::begin(move || {
+            let store = store.clone();
+            async move {
                 let look = store.look();
                 let first = everything(&*look, series[0]).await.len() as u64;
                 let (_, counted) = counted(&*look, &series, Level::QuarterHour).await;
@@ -798,7 +828,6 @@ pub(crate) async fn all_questions_of_a_look_see_the_same_commits(fixture: &mut d
                 assert_eq!((second, counted), (first, 2 * first), "the look moved on");
                 let told: Vec<f64> = newest.iter().map(|newest| newest.value).collect();
                 assert_eq!(told, if first == 0 { vec![] } else { vec![(first - 1) as f64; 2] });
-                looks.fetch_add(1, Ordering::AcqRel);
             }
         })
     };
@@ -806,13 +835,11 @@ pub(crate) async fn all_questions_of_a_look_see_the_same_commits(fixture: &mut d
         let time_us = NOON + n as i64 * 7 * MINUTE;
         let readings = series.map(|series| reading(series, time_us, n as f64));
         write(&*store, readings.into()).await;
-        let seen = looks.load(Ordering::Acquire);
-        while n % 5 == 0 && looks.load(Ordering::Acquire) == seen && !reader.is_finished() {
-            tokio::task::yield_now().await;
+        if n % 5 == 0 {
+            looking.again().await;
         }
     }
-    done.store(true, Ordering::Release);
-    reader.await.expect("every look stayed where it was");
+    looking.end().await;
 }
 
 pub(crate) async fn a_question_that_cannot_be_stored_is_no_failure(fixture: &mut dyn Fixture) {

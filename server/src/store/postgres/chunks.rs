@@ -8,10 +8,7 @@ use parking_lot::Mutex;
 use sqlx::PgPool;
 
 use super::{profile::Profile, time};
-use crate::model::Micros;
-
-/// Microseconds of a day.
-const DAY_US: Micros = 86_400_000_000;
+use crate::model::{DAY_US, Micros};
 
 /// From the year 1 to 9999: other days have no partition, and the database refuses their readings.
 const DAYS: std::ops::RangeInclusive<i64> = -719_162..=2_932_896;

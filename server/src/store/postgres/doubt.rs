@@ -8,15 +8,12 @@ use sqlx::{PgConnection, PgPool, Row as _};
 use super::{
     error::unavailable,
     late::maybe_us,
-    lifecycle::refresh_rollup,
+    lifecycle::refresh_day,
     profile::{Facts, Profile, number},
     time,
     turn::Turn,
 };
-use crate::{
-    model::{DAY_US, Micros},
-    store::{Level, StoreError},
-};
+use crate::{model::Micros, store::StoreError};
 
 /// Older ones compute only what was written into.
 const OLDEST_EXTENSION: (u32, u32) = (2, 18);
@@ -59,10 +56,7 @@ async fn rebuild(
     for row in days.fetch_all(&mut *connection).await? {
         let day_us = time::micros(row.try_get("day")?);
         let Some(stored_us) = maybe_us(&row, "stored_before")? else { continue };
-        for level in Level::ALL {
-            let span_us = (day_us, level.floor(stored_us).min(day_us + DAY_US));
-            buckets += refresh_rollup(connection, sql!("timescale/rebuild_rollup"), level, span_us).await?;
-        }
+        buckets += refresh_day(connection, sql!("timescale/rebuild_rollup"), day_us, stored_us).await?;
     }
     Ok(buckets)
 }

@@ -27,47 +27,47 @@ pub(super) type Mark = (SeriesId, Micros);
 pub(super) struct Marked(Mutex<Known>);
 
 struct Known {
-    look: Look,
+    round: Round,
     marks: Generations<Mark, ()>,
 }
 
-/// When a refresh looked last: the last mark that was there then, and when the database started. One that took over, or
-/// was restored, may have lost marks that were committed.
+/// The time since a refresh looked last: the last mark that was there then, and when the database started. One that took
+/// over, or was restored, may have lost marks that were committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Look {
-    mark: i64,
+pub(super) struct Round {
+    looked_mark: i64,
     started: Option<DateTime<Utc>>,
 }
 
-impl Look {
+impl Round {
     /// Whether marks that were learnt under the other count no more.
     fn follows(self, other: Self) -> bool {
-        self.started != other.started || self.mark > other.mark
+        self.started != other.started || self.looked_mark > other.looked_mark
     }
 }
 
 impl Marked {
     pub(super) fn new() -> Self {
-        let look = Look { mark: 0, started: None };
-        Self(Mutex::new(Known { look, marks: Generations::new(CACHED) }))
+        let round = Round { looked_mark: 0, started: None };
+        Self(Mutex::new(Known { round, marks: Generations::new(CACHED) }))
     }
 
     /// Those that are not known.
-    fn unknown(&self, look: Look, mut marks: Vec<Mark>) -> Vec<Mark> {
+    fn unknown(&self, round: Round, mut marks: Vec<Mark>) -> Vec<Mark> {
         let mut known = self.0.lock();
-        if known.look == look {
+        if known.round == round {
             marks.retain(|mark| known.marks.get(mark).is_none());
         }
         marks
     }
 
     /// Takes over what was committed.
-    pub(super) fn learn(&self, (look, marks): (Look, Vec<Mark>)) {
+    pub(super) fn learn(&self, (round, marks): (Round, Vec<Mark>)) {
         let mut known = self.0.lock();
-        if look.follows(known.look) {
-            *known = Known { look, marks: Generations::new(CACHED) };
+        if round.follows(known.round) {
+            *known = Known { round, marks: Generations::new(CACHED) };
         }
-        if known.look == look {
+        if known.round == round {
             for mark in marks {
                 known.marks.insert(mark, ());
             }
@@ -84,7 +84,7 @@ pub(super) struct Begun {
     closed_before_us: Option<Micros>,
     reading_kept_from_us: Option<Micros>,
     milking_kept_from_us: Option<Micros>,
-    look: Look,
+    round: Round,
 }
 
 /// Rows that belong to dropped days, with the reason.
@@ -98,7 +98,7 @@ pub(super) async fn begin(connection: &mut PgConnection) -> Result<Begun, sqlx::
         closed_before_us: maybe_us(&row, "closed_before")?,
         reading_kept_from_us: maybe_us(&row, "reading_kept_from")?,
         milking_kept_from_us: maybe_us(&row, "milking_kept_from")?,
-        look: Look { mark: row.try_get("looked_mark")?, started: row.try_get("started")? },
+        round: Round { looked_mark: row.try_get("looked_mark")?, started: row.try_get("started")? },
     })
 }
 
@@ -135,20 +135,20 @@ impl Begun {
         connection: &mut PgConnection,
         rows: &[Row<'_>],
         marked: &Marked,
-    ) -> Result<(Look, Vec<Mark>), sqlx::Error> {
-        let Some(closed_before_us) = self.closed_before_us else { return Ok((self.look, Vec::new())) };
+    ) -> Result<(Round, Vec<Mark>), sqlx::Error> {
+        let Some(closed_before_us) = self.closed_before_us else { return Ok((self.round, Vec::new())) };
         let mut marks: Vec<Mark> = (rows.iter())
             .filter(|row| row.reading.time_us < closed_before_us)
             .map(|row| (row.reading.series, Level::Hour.floor(row.reading.time_us)))
             .collect();
         marks.dedup();
-        let marks = marked.unknown(self.look, marks);
+        let marks = marked.unknown(self.round, marks);
         if !marks.is_empty() {
             let of = |&(series, hour_us): &Mark| (series.0 as i32, time::at(hour_us));
             let (series, hours): (Vec<i32>, Vec<DateTime<Utc>>) = marks.iter().map(of).unzip();
             sqlx::query(sql!("mark_dirty")).bind(series).bind(hours).execute(connection).await?;
         }
-        Ok((self.look, marks))
+        Ok((self.round, marks))
     }
 }
 
@@ -187,18 +187,18 @@ mod tests {
     fn marks_count_until_a_refresh_looks_or_the_database_starts() {
         let marks = |hours: &[i64]| hours.iter().map(|hour| (SeriesId(1), *hour)).collect::<Vec<Mark>>();
         let started = |second| DateTime::from_timestamp(second, 0);
-        let first = Look { mark: 7, started: started(1) };
+        let first = Round { looked_mark: 7, started: started(1) };
         let marked = Marked::new();
         marked.learn((first, marks(&[1, 2])));
         assert_eq!(marked.unknown(first, marks(&[1, 2, 3])), marks(&[3]));
         // A refresh looked: all count anew, and what began before it is not learnt.
-        let second = Look { mark: 8, ..first };
+        let second = Round { looked_mark: 8, ..first };
         assert_eq!(marked.unknown(second, marks(&[1])), marks(&[1]));
         marked.learn((second, marks(&[1])));
         marked.learn((first, marks(&[2])));
         assert_eq!(marked.unknown(second, marks(&[1, 2])), marks(&[2]));
         // Another database took over, which may know less.
-        let third = Look { mark: 8, started: started(0) };
+        let third = Round { looked_mark: 8, started: started(0) };
         assert_eq!(marked.unknown(third, marks(&[1])), marks(&[1]));
         marked.learn((third, marks(&[4])));
         assert_eq!(marked.unknown(third, marks(&[1, 4])), marks(&[1]));

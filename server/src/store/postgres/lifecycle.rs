@@ -1,8 +1,9 @@
 //! Closing buckets, and keeping what is closed or came late.
 //!
-//! Every step is a transaction that leaves truth: the watermark moves first, `stored_before` follows what is
-//! kept, and a mark goes with its mending or after it, if it was there when the watermark was looked at. With TimescaleDB the buckets are in continuous
-//! aggregates, which refresh in transactions of their own; what is refreshed and not noted yet is refreshed again.
+//! Every step is a transaction that leaves truth: the watermark moves first, `stored_before` follows what is kept, and a
+//! mark goes with its mending or after it, if it was there when the marks were looked at. With TimescaleDB the buckets are
+//! in continuous aggregates, which refresh in transactions of their own; what is refreshed and not noted yet is refreshed
+//! again.
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool, Row as _};
@@ -140,7 +141,7 @@ impl Stretch {
 }
 
 /// Refreshes a continuous aggregate by a query, between two starts of its buckets; answers how many are there.
-pub(super) async fn refresh_rollup(
+async fn refresh_rollup(
     connection: &mut PgConnection,
     refresh: &'static str,
     level: Level,
@@ -159,6 +160,21 @@ pub(super) async fn refresh_rollup(
     let count =
         sqlx::query_scalar(sql!("timescale/count_rollups")).bind(level as i32).bind(since).bind(until);
     count.fetch_one(connection).await.map(|count: i64| count as u64)
+}
+
+/// Refreshes what is stored of a day, on every level, by a query; answers how many buckets are there.
+pub(super) async fn refresh_day(
+    connection: &mut PgConnection,
+    refresh: &'static str,
+    day: Micros,
+    stored: Micros,
+) -> Result<u64, sqlx::Error> {
+    let mut buckets = 0;
+    for level in Level::ALL {
+        let span = (day, level.floor(stored).min(day + DAY_US));
+        buckets += refresh_rollup(connection, refresh, level, span).await?;
+    }
+    Ok(buckets)
 }
 
 type Span = Option<(Micros, Micros)>;
@@ -184,10 +200,7 @@ async fn mend_days(connection: &mut PgConnection, span_us: Span) -> Result<(u64,
     for row in days {
         let day = time::micros(row.try_get("day")?);
         if let Some(stored) = maybe_us(&row, "stored_before")? {
-            for level in Level::ALL {
-                let span = (day, level.floor(stored).min(day + DAY_US));
-                refresh_rollup(connection, sql!("timescale/refresh_rollup"), level, span).await?;
-            }
+            refresh_day(connection, sql!("timescale/refresh_rollup"), day, stored).await?;
         }
         let marks: Vec<i64> = row.try_get("ids")?;
         let mended =

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
 use super::{Shared, aggregate, lifecycle, others, read, reading::Reader, series};
 use crate::{
@@ -20,33 +20,25 @@ pub(super) struct PostgresLook {
     reader: Mutex<Option<Reader>>,
 }
 
-/// The reader, once it has begun.
-struct Begun<'a>(MutexGuard<'a, Option<Reader>>);
-
-impl Begun<'_> {
-    fn reader(&mut self) -> &mut Reader {
-        self.0.as_mut().expect("it has begun")
-    }
-}
-
 impl PostgresLook {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self { shared, reader: Mutex::new(None) }
     }
 
-    async fn begun(&self) -> Result<Begun<'_>, StoreError> {
+    async fn reader(&self) -> Result<MappedMutexGuard<'_, Reader>, StoreError> {
         let mut reader = self.reader.lock().await;
-        if reader.is_none() {
-            *reader = Some(self.shared.reader().await?);
-        }
-        Ok(Begun(reader))
+        let begun = match reader.take() {
+            Some(begun) => begun,
+            None => self.shared.reader().await?,
+        };
+        Ok(MutexGuard::map(reader, |reader| reader.insert(begun)))
     }
 }
 
 #[async_trait]
 impl Look for PostgresLook {
     async fn find_series(&self, filter: SeriesFilter) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError> {
-        series::find(self.begun().await?.reader(), &filter).await
+        series::find(&mut *self.reader().await?, &filter).await
     }
 
     async fn tagged_series(
@@ -55,27 +47,27 @@ impl Look for PostgresLook {
         start_us: Micros,
         end_us: Micros,
     ) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError> {
-        series::tagged(self.begun().await?.reader(), tag, start_us, end_us).await
+        series::tagged(&mut *self.reader().await?, tag, start_us, end_us).await
     }
 
     async fn latest(&self, series: &[SeriesId]) -> Result<Vec<Reading>, StoreError> {
-        read::latest(self.begun().await?.reader(), series).await
+        read::latest(&mut *self.reader().await?, series).await
     }
 
     async fn range(&self, range: SeriesRange) -> Result<Vec<Reading>, StoreError> {
-        read::range(self.begun().await?.reader(), &range).await
+        read::range(&mut *self.reader().await?, &range).await
     }
 
     async fn buckets(&self, range: BucketRange) -> Result<Vec<(u32, Bucket)>, StoreError> {
-        aggregate::buckets(self.begun().await?.reader(), &range).await
+        aggregate::buckets(&mut *self.reader().await?, &range).await
     }
 
     async fn milk(&self, range: MilkRange) -> Result<Vec<MilkBucket>, StoreError> {
-        aggregate::milk(self.begun().await?.reader(), &range).await
+        aggregate::milk(&mut *self.reader().await?, &range).await
     }
 
     async fn milkings(&self, range: MilkingRange) -> Result<Vec<Milking>, StoreError> {
-        others::milkings(self.begun().await?.reader(), &range).await
+        others::milkings(&mut *self.reader().await?, &range).await
     }
 
     async fn devices(
@@ -84,18 +76,18 @@ impl Look for PostgresLook {
         after: Option<(i32, String)>,
         limit: usize,
     ) -> Result<Vec<Device>, StoreError> {
-        self.shared.devices.list(self.begun().await?.reader(), farm_id, after, limit).await
+        self.shared.devices.list(&mut *self.reader().await?, farm_id, after, limit).await
     }
 
     async fn device(&self, farm_id: i32, device_uid: &str) -> Result<Option<Device>, StoreError> {
-        self.shared.devices.find(self.begun().await?.reader(), farm_id, device_uid).await
+        self.shared.devices.find(&mut *self.reader().await?, farm_id, device_uid).await
     }
 
     async fn activity(&self, now_us: Micros) -> Result<Activity, StoreError> {
-        self.shared.devices.activity(self.begun().await?.reader(), now_us).await
+        self.shared.devices.activity(&mut *self.reader().await?, now_us).await
     }
 
     async fn lifecycle(&self) -> Result<Lifecycle, StoreError> {
-        lifecycle::lifecycle(self.begun().await?.reader()).await
+        lifecycle::lifecycle(&mut *self.reader().await?).await
     }
 }
