@@ -20,6 +20,17 @@ use crate::{
 /// Between two looks whether another server is done. Retention runs at least this far apart.
 const AGAIN: Duration = Duration::from_mins(1);
 
+/// Open buckets are summed up at most so often, and what was measured within `UNSEALED` is left out: it may still be on
+/// its way.
+const SUMMED: Duration = Duration::from_secs(3);
+const UNSEALED: Duration = Duration::from_secs(2);
+
+/// Summing up takes this part of the time at most.
+const SUMMING: u32 = 20;
+
+/// Readings in open buckets that are not worth it: a question reads them in 10 ms.
+const FEW: u64 = 10_000;
+
 /// Looks after one store. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Keeper(Arc<Inner>);
@@ -127,7 +138,7 @@ impl Keeper {
             tracing::warn!("{warning}");
         }
         let work = async {
-            tokio::join!(self.keep_rollups(), self.keep_retention());
+            tokio::join!(self.keep_rollups(), self.sum_open(), self.keep_retention());
         };
         stop.run_until_cancelled(work).await;
     }
@@ -145,6 +156,22 @@ impl Keeper {
             // How far they lag matters most where they are not refreshed.
             let observed = self.observe().await;
             failing = report("aggregates were not refreshed", &refreshed.and(observed), failing);
+        }
+    }
+
+    async fn sum_open(&self) {
+        if !self.0.rollups.enabled {
+            return;
+        }
+        let mut failing = false;
+        let mut pause = SUMMED;
+        loop {
+            tokio::time::sleep(pause).await;
+            let began = std::time::Instant::now();
+            let before_us = self.present_us().saturating_sub(micros(UNSEALED));
+            let summed = self.0.store.sum_open(before_us, FEW).await;
+            failing = report("open buckets were not summed up", &summed, failing);
+            pause = if failing { AGAIN } else { SUMMED.max(began.elapsed() * SUMMING) };
         }
     }
 

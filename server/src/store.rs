@@ -83,6 +83,11 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// on several servers: one of them does it.
     async fn refresh(&self, refresh: Refresh) -> Result<Refreshed, StoreError>;
 
+    /// Sums up what came into open buckets and was measured before `before_us`, so that questions need not read it; if
+    /// `least` readings or more came since this was done last. Answers are true without it. A store that holds open
+    /// buckets in memory has nothing to do.
+    async fn sum_open(&self, before_us: Micros, least: u64) -> Result<(), StoreError>;
+
     /// Has the next refresh compute anew what is kept from `start_us` to before `end_us`, as far as its readings are
     /// kept; what is kept and has no readings goes then. A store that cannot do it later does it now, and answers how
     /// many buckets it computed. Hours that reach out of the span belong to it, and days that hold one of them.

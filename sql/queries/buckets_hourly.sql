@@ -1,19 +1,11 @@
--- As iot.series_hourly, with the bounds where each part can use them: $1 series, from $2 to $3.
+-- Hours with percentiles: $1 series, whole hours from $2 to $3. What begins before $4, an hour, is kept, but for dirty
+-- hours; these and all later ones come from readings.
 -- Marks are hashed once: their table is empty most of the time, and the planner may not know when it is not.
-SELECT r.series_id,
-       r.bucket,
-       r.sample_count,
-       r.sum_value,
-       r.min_value,
-       r.max_value,
-       r.stddev_value,
-       r.median_value,
-       r.p95_value,
-       r.valid_count,
-       r.error_count
+SELECT r.series_id, r.bucket, r.sample_count, r.sum_value, r.min_value, r.max_value, r.stddev_value, r.median_value,
+       r.p95_value, r.valid_count, r.error_count
 FROM iot.rollup_hourly AS r
-WHERE r.series_id = ANY ($1::integer[]) AND r.bucket >= $2 AND r.bucket < $3
-  AND r.bucket < (SELECT date_bin('1 hour', stored_before, '2000-01-03 00:00:00+00') FROM iot.watermark)
+WHERE r.series_id = ANY ($1::integer[]) AND r.bucket >= $2::timestamptz AND r.bucket < $3::timestamptz
+  AND r.bucket < $4::timestamptz
   AND (r.series_id, r.bucket) NOT IN (
       SELECT d.series_id, d.hour FROM iot.rollup_dirty AS d
       WHERE d.series_id = ANY ($1) AND d.hour >= $2 AND d.hour < $3)
@@ -30,16 +22,14 @@ SELECT series_id,
        count(*) FILTER (WHERE quality = 1) AS valid_count,
        count(*) FILTER (WHERE quality NOT IN (0, 1)) AS error_count
 FROM iot.reading
-WHERE series_id = ANY ($1) AND time >= $2 AND time < $3
-  AND time >= (SELECT date_bin('1 hour', stored_before, '2000-01-03 00:00:00+00') FROM iot.watermark)
+WHERE series_id = ANY ($1) AND time >= $2 AND time < $3 AND time >= $4
 GROUP BY 1, 2
 UNION ALL
 SELECT d.series_id, d.hour, b.sample_count, b.sum_value, b.min_value, b.max_value, b.stddev_value, b.median_value,
        b.p95_value, b.valid_count, b.error_count
 FROM (SELECT DISTINCT d.series_id, d.hour
       FROM iot.rollup_dirty AS d
-      WHERE d.series_id = ANY ($1) AND d.hour >= $2 AND d.hour < $3
-        AND d.hour < (SELECT date_bin('1 hour', stored_before, '2000-01-03 00:00:00+00') FROM iot.watermark)) AS d
+      WHERE d.series_id = ANY ($1) AND d.hour >= $2 AND d.hour < $3 AND d.hour < $4) AS d
 CROSS JOIN LATERAL (
     SELECT count(*) AS sample_count,
            sum(value) AS sum_value,

@@ -234,6 +234,10 @@ impl Store for EmbeddedStore {
         self.keep(alone, move |keeping| refresh::Refresh::new(keeping).run(refresh.span_us)).await
     }
 
+    async fn sum_open(&self, _before_us: Micros, _least: u64) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     async fn doubt(&self, span_us: (Micros, Micros)) -> Result<u64, StoreError> {
         let alone = self.keeping.clone().lock_owned().await;
         self.keep(alone, move |keeping| refresh::Refresh::new(keeping).doubt(span_us)).await?;

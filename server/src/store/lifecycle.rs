@@ -9,7 +9,7 @@ use super::aggregate::Level;
 use crate::model::Micros;
 
 /// How it stands.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lifecycle {
     /// Before it, buckets are closed; at the start of a quarter of an hour. None: nothing was closed yet.
     pub closed_before_us: Option<Micros>,

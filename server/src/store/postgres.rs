@@ -45,6 +45,7 @@ mod ledger;
 mod lifecycle;
 mod look;
 mod migrate;
+mod open;
 mod others;
 mod profile;
 mod read;
@@ -57,6 +58,7 @@ mod tags;
 mod time;
 mod trace;
 mod turn;
+mod watermark;
 
 pub use connect::{CopyMode, DirectCompress, PostgresConfig, ProfileChoice};
 pub use direct::NewChunks;
@@ -69,6 +71,7 @@ use devices::Devices;
 use direct::Watch;
 use error::unavailable;
 use look::PostgresLook;
+use open::Open;
 use reading::Reader;
 use series::Catalogue;
 use tags::Tags;
@@ -91,6 +94,7 @@ struct Shared {
     devices: Devices,
     tags: Tags,
     committer: Committer,
+    open: Open,
     watch: Watch,
     /// What a statement may take, whatever its caller allows.
     patience: Duration,
@@ -116,6 +120,7 @@ impl PostgresStore {
             devices: Devices::default(),
             tags: Tags::new(),
             committer: Committer::new(&config),
+            open: Open::default(),
             watch: Watch::new(&facts),
             patience: config.statement_timeout,
             facts,
@@ -225,6 +230,10 @@ impl Store for PostgresStore {
 
     async fn refresh(&self, refresh: Refresh) -> Result<Refreshed, StoreError> {
         lifecycle::refresh(&self.shared.pool, self.shared.facts.profile, refresh).await
+    }
+
+    async fn sum_open(&self, before_us: Micros, least: u64) -> Result<(), StoreError> {
+        self.shared.open.sum(&self.shared.pool, before_us, least).await
     }
 
     async fn doubt(&self, span_us: (Micros, Micros)) -> Result<u64, StoreError> {

@@ -198,6 +198,10 @@ impl Store for FaultyStore {
         self.inner.refresh(refresh).await
     }
 
+    async fn sum_open(&self, before_us: Micros, least: u64) -> Result<(), StoreError> {
+        self.inner.sum_open(before_us, least).await
+    }
+
     async fn doubt(&self, span_us: (Micros, Micros)) -> Result<u64, StoreError> {
         self.inner.doubt(span_us).await
     }

@@ -30,6 +30,8 @@ enum Step {
     Readings(Vec<Measured>),
     Milkings(Vec<(i32, Micros, i32, Option<i32>)>),
     Refresh { close_before_us: Micros, span: bool },
+    /// Open buckets are summed up, until so long after the time that is kept.
+    Sum { open_us: Micros },
     Retain { days: i64, quiet: bool, dry_run: bool },
     Reopen,
     Ask(Question),
@@ -79,6 +81,8 @@ fn steps(most: usize) -> impl Strategy<Value = Vec<Step>> {
             1 => milkings.prop_map(Step::Milkings),
             4 => (close, any::<bool>())
                 .prop_map(|(close_before_us, span)| Step::Refresh { close_before_us, span }),
+            3 => select(vec![1, SECOND, QUARTER - 1, QUARTER, 20 * MINUTE, HOUR])
+                .prop_map(|open_us| Step::Sum { open_us }),
             2 => (-2..2_i64, any::<bool>(), any::<bool>())
                 .prop_map(|(days, quiet, dry_run)| Step::Retain { days, quiet, dry_run }),
             1 => Just(Step::Reopen),
@@ -457,6 +461,10 @@ async fn live(fixture: &mut dyn Fixture, steps: &[Step]) {
                 if !span {
                     assert_eq!(store.dirty_hours().await.unwrap(), 0);
                 }
+            }
+            Step::Sum { open_us } => {
+                let stored_us = store.lifecycle().await.unwrap().stored_before_us;
+                store.sum_open(stored_us.unwrap_or(MIDNIGHT) + open_us, 0).await.unwrap();
             }
             Step::Retain { days, quiet, dry_run } => {
                 retain(&*store, &mut model, (*days, *quiet, *dry_run)).await;

@@ -21,6 +21,7 @@ mod doubt;
 mod faults;
 mod lifecycle;
 mod milk;
+mod open;
 mod opening;
 mod queries;
 mod refused;

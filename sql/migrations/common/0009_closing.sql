@@ -3,14 +3,21 @@
 -- Time before `closed_before` is closed: a commit that writes into it marks that hour of its series dirty. Buckets that
 -- end by `stored_before` are kept as rollups. Kept and clean buckets are answered from rollups, all others from readings.
 --
+-- Where much arrives, open quarters of an hour are summed up while they grow, so that a question reads the last seconds
+-- only. Time before `sealed_before` is sealed: a commit that writes into a sealed, open quarter marks it; sums hold what
+-- was read before `summed_before`, and those of marked quarters count no more.
+--
 -- Locks, all of them advisory, by hashtext('herdstream') and a number: 2, shared by every transaction that writes
--- readings or milkings, alone for who moves `closed_before` or drops a day; 3, for who refreshes or drops.
+-- readings or milkings, alone for who moves `closed_before` or `sealed_before` or drops a day; 3, for who refreshes or
+-- drops; 4, for who sums up.
 
 -- One row: how far it is.
 CREATE TABLE iot.watermark (
     only_row                boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     closed_before           timestamptz NOT NULL DEFAULT '-infinity',
     stored_before           timestamptz NOT NULL DEFAULT '-infinity',
+    sealed_before           timestamptz NOT NULL DEFAULT '-infinity',
+    summed_before           timestamptz NOT NULL DEFAULT '-infinity',
     -- End of the newest day that was dropped, and before which rollups were.
     reading_kept_from       timestamptz NOT NULL DEFAULT '-infinity',
     milking_kept_from       timestamptz NOT NULL DEFAULT '-infinity',
@@ -20,6 +27,7 @@ CREATE TABLE iot.watermark (
     -- Marks up to this number were there when a refresh looked last: it may take them away, and no commit counts on them.
     looked_mark             bigint      NOT NULL DEFAULT 0,
     CHECK (stored_before <= closed_before),
+    CHECK (summed_before <= sealed_before),
     CHECK (reading_kept_from <= stored_before)
 ) WITH (fillfactor = 50);
 INSERT INTO iot.watermark DEFAULT VALUES;
@@ -34,6 +42,29 @@ CREATE TABLE iot.rollup_dirty (
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000,
         autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 500);
 CREATE INDEX rollup_dirty_series_day_hour ON iot.rollup_dirty (series_id, day, hour);
+
+-- Sums of open quarters of an hour, of readings before `summed_before`. What ends by `stored_before` counts no more.
+CREATE TABLE iot.rollup_open (
+    series_id    integer          NOT NULL,
+    bucket       timestamptz      NOT NULL,
+    sample_count bigint           NOT NULL,
+    sum_value    double precision NOT NULL,
+    min_value    double precision NOT NULL,
+    max_value    double precision NOT NULL,
+    -- Sum of the squared distances from the mean: unlike a deviation it can be added to.
+    squares      double precision NOT NULL,
+    valid_count  bigint           NOT NULL,
+    error_count  bigint           NOT NULL,
+    PRIMARY KEY (series_id, bucket)
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000);
+
+-- Open quarters of series into which something was written after they were sealed, until they are kept: they are
+-- answered from readings. Rows are added only.
+CREATE TABLE iot.rollup_open_dirty (
+    series_id integer     NOT NULL,
+    bucket    timestamptz NOT NULL
+);
+CREATE INDEX rollup_open_dirty_series_bucket ON iot.rollup_open_dirty (series_id, bucket);
 
 -- When a day of readings was last written, at the latest: when it was first kept, or hours of it were mended.
 CREATE TABLE iot.written_day (
@@ -69,7 +100,8 @@ ALTER SEQUENCE iot.commit_number RENAME TO commit_order;
 
 -- Where the watermark stands, and goes on standing until this transaction ends.
 CREATE FUNCTION iot.hold_watermark(OUT closed_before timestamptz, OUT reading_kept_from timestamptz,
-                                   OUT milking_kept_from timestamptz, OUT looked_mark bigint)
+                                   OUT milking_kept_from timestamptz, OUT looked_mark bigint,
+                                   OUT stored_before timestamptz, OUT sealed_before timestamptz)
 LANGUAGE plpgsql AS $$
 DECLARE
     mark iot.watermark;
@@ -85,18 +117,21 @@ BEGIN
     reading_kept_from := mark.reading_kept_from;
     milking_kept_from := mark.milking_kept_from;
     looked_mark := mark.looked_mark;
+    stored_before := mark.stored_before;
+    sealed_before := mark.sealed_before;
 END;
 $$;
 
 -- Begins a commit: its number, and what is late or too late for it.
 CREATE FUNCTION iot.begin_commit(OUT commit_number bigint, OUT closed_before timestamptz,
                                  OUT reading_kept_from timestamptz, OUT milking_kept_from timestamptz,
-                                 OUT looked_mark bigint)
+                                 OUT looked_mark bigint, OUT stored_before timestamptz,
+                                 OUT sealed_before timestamptz)
 LANGUAGE plpgsql AS $$
 BEGIN
-    SELECT w.closed_before, w.reading_kept_from, w.milking_kept_from, w.looked_mark
+    SELECT w.closed_before, w.reading_kept_from, w.milking_kept_from, w.looked_mark, w.stored_before, w.sealed_before
     INTO begin_commit.closed_before, begin_commit.reading_kept_from, begin_commit.milking_kept_from,
-         begin_commit.looked_mark
+         begin_commit.looked_mark, begin_commit.stored_before, begin_commit.sealed_before
     FROM iot.hold_watermark() AS w;
     commit_number := nextval('iot.commit_order');
 END;
@@ -137,7 +172,104 @@ BEGIN
     WHERE s.since < note_stored.until
     ON CONFLICT (day) DO UPDATE SET written = greatest(w.written, EXCLUDED.written);
     UPDATE iot.watermark SET stored_before = greatest(stored_before, note_stored.until);
+    DELETE FROM iot.rollup_open WHERE bucket < note_stored.until;
+    DELETE FROM iot.rollup_open_dirty WHERE bucket < note_stored.until;
 END;
+$$;
+
+-- Seals what lies before `until`, to be summed up next; false: there is nothing to sum up, or too much of it, since
+-- closed time waits to be kept. Waits for the commits under way, and those that follow wait for it, so it gives up soon.
+CREATE FUNCTION iot.seal_before(until timestamptz) RETURNS boolean
+LANGUAGE plpgsql SET lock_timeout = '200ms' AS $$
+DECLARE
+    mark iot.watermark;
+BEGIN
+    SELECT * INTO mark FROM iot.watermark;
+    IF until <= greatest(mark.sealed_before, mark.stored_before) OR until > mark.stored_before + INTERVAL '1 hour' THEN
+        RETURN mark.summed_before < mark.sealed_before AND mark.stored_before < mark.sealed_before;
+    END IF;
+    PERFORM pg_advisory_xact_lock(hashtext('herdstream'), 2);
+    UPDATE iot.watermark SET sealed_before = greatest(sealed_before, until);
+    RETURN true;
+END;
+$$;
+
+-- Adds what is sealed to the sums of open quarters, unless another session is at it; answers how many sums it changed.
+CREATE FUNCTION iot.sum_open() RETURNS bigint
+LANGUAGE plpgsql SET plan_cache_mode = force_custom_plan AS $$
+DECLARE
+    since timestamptz;
+    until timestamptz;
+    n     bigint;
+BEGIN
+    IF NOT pg_try_advisory_xact_lock(hashtext('herdstream'), 4) THEN
+        RETURN 0;
+    END IF;
+    SELECT greatest(summed_before, stored_before), sealed_before INTO since, until FROM iot.watermark;
+    INSERT INTO iot.rollup_open AS o
+           (series_id, bucket, sample_count, sum_value, min_value, max_value, squares, valid_count, error_count)
+    SELECT s.series_id, b.*
+    FROM iot.series AS s
+    CROSS JOIN LATERAL (
+        SELECT date_bin('15 minutes', time, '2000-01-03 00:00:00+00'), count(*), sum(value), min(value), max(value),
+               regr_sxx(value, value), count(*) FILTER (WHERE quality = 1),
+               count(*) FILTER (WHERE quality NOT IN (0, 1))
+        FROM iot.reading
+        WHERE series_id = s.series_id AND time >= since AND time < until
+        GROUP BY 1
+    ) AS b
+    ON CONFLICT (series_id, bucket) DO UPDATE SET
+        sample_count = o.sample_count + EXCLUDED.sample_count,
+        sum_value = o.sum_value + EXCLUDED.sum_value,
+        min_value = least(o.min_value, EXCLUDED.min_value),
+        max_value = greatest(o.max_value, EXCLUDED.max_value),
+        -- Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979.
+        squares = o.squares + EXCLUDED.squares
+                  + (o.sum_value / o.sample_count - EXCLUDED.sum_value / EXCLUDED.sample_count) ^ 2
+                    * o.sample_count * EXCLUDED.sample_count / (o.sample_count + EXCLUDED.sample_count),
+        valid_count = o.valid_count + EXCLUDED.valid_count,
+        error_count = o.error_count + EXCLUDED.error_count;
+    GET DIAGNOSTICS n = ROW_COUNT;
+    UPDATE iot.watermark SET summed_before = until;
+    RETURN n;
+END;
+$$;
+
+-- Quarters of an hour from `since` to `until`, times at which quarters begin and nothing is kept before: in parts that
+-- are to be merged. `summed` is the watermark's summed_before, which the planner then knows: this becomes a part of the
+-- statement that asks.
+CREATE FUNCTION iot.open_quarters(series integer[], since timestamptz, until timestamptz, summed timestamptz)
+RETURNS TABLE (series_id integer, bucket timestamptz, sample_count bigint, sum_value double precision,
+               min_value double precision, max_value double precision, stddev_value double precision,
+               valid_count bigint, error_count bigint)
+LANGUAGE sql STABLE AS $$
+    SELECT o.series_id, o.bucket, o.sample_count, o.sum_value, o.min_value, o.max_value,
+           sqrt(o.squares / NULLIF(o.sample_count - 1, 0)), o.valid_count, o.error_count
+    FROM iot.rollup_open AS o
+    WHERE o.series_id = ANY (series) AND o.bucket >= since AND o.bucket < least(until, summed)
+      AND (o.series_id, o.bucket) NOT IN (
+          SELECT d.series_id, d.bucket FROM iot.rollup_open_dirty AS d
+          WHERE d.series_id = ANY (series) AND d.bucket >= since AND d.bucket < until)
+    UNION ALL
+    SELECT r.series_id, date_bin('15 minutes', r.time, '2000-01-03 00:00:00+00'), count(*), sum(r.value), min(r.value),
+           max(r.value), stddev(r.value), count(*) FILTER (WHERE r.quality = 1),
+           count(*) FILTER (WHERE r.quality NOT IN (0, 1))
+    FROM iot.reading AS r
+    WHERE r.series_id = ANY (series) AND r.time >= greatest(since, summed) AND r.time < until
+    GROUP BY 1, 2
+    UNION ALL
+    SELECT d.series_id, d.bucket, b.*
+    FROM (SELECT DISTINCT d.series_id, d.bucket
+          FROM iot.rollup_open_dirty AS d
+          WHERE d.series_id = ANY (series) AND d.bucket >= since AND d.bucket < least(until, summed)) AS d
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS sample_count, sum(r.value), min(r.value), max(r.value), stddev(r.value),
+               count(*) FILTER (WHERE r.quality = 1), count(*) FILTER (WHERE r.quality NOT IN (0, 1))
+        FROM iot.reading AS r
+        WHERE r.series_id = d.series_id AND r.time >= d.bucket AND r.time < d.bucket + INTERVAL '15 minutes'
+          AND r.time >= since AND r.time < least(until, summed)
+    ) AS b
+    WHERE b.sample_count > 0
 $$;
 
 -- The readings of a statement of an old writer: new qualities, new series, days, readings, and what they make dirty.
@@ -213,6 +345,13 @@ BEGIN
       ON (s.farm_id, s.device_uid, s.device_type, s.metric_name, s.metric_unit)
        = (i.farm_id, i.device_uid, i.device_type, i.metric_name, COALESCE(i.metric_unit, ''))
     WHERE i.id >= first AND i.time < mark.closed_before;
+    INSERT INTO iot.rollup_open_dirty (series_id, bucket)
+    SELECT DISTINCT s.series_id, date_bin('15 minutes', i.time, '2000-01-03 00:00:00+00')
+    FROM iot.inbox AS i
+    JOIN iot.series AS s
+      ON (s.farm_id, s.device_uid, s.device_type, s.metric_name, s.metric_unit)
+       = (i.farm_id, i.device_uid, i.device_type, i.metric_name, COALESCE(i.metric_unit, ''))
+    WHERE i.id >= first AND i.time >= mark.stored_before AND i.time < mark.sealed_before;
 
     INSERT INTO iot.tag_day (tag, tag_id, day, series_id)
     SELECT DISTINCT t.tag, t.id, date_bin('1 day', i.time, '2000-01-03 00:00:00+00'), s.series_id

@@ -135,3 +135,86 @@ BEGIN
 END;
 $$;
 ROLLBACK;
+
+-- Open quarters of an hour: summed up, and written into by old writers afterwards.
+CREATE FUNCTION seed.check_open() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM seed.same('open quarters', 'series_id, bucket, sample_count, ~sum_value, min_value, max_value, deviation',
+        'SELECT series_id, bucket, sum(sample_count) AS sample_count, sum(sum_value) AS sum_value,
+                min(min_value) AS min_value, max(max_value) AS max_value,
+                round(sqrt((sum(COALESCE(stddev_value, 0) ^ 2 * (sample_count - 1) + sum_value ^ 2 / sample_count)
+                            - sum(sum_value) ^ 2 / sum(sample_count))
+                           / NULLIF(sum(sample_count) - 1, 0))::numeric, 4) AS deviation
+         FROM iot.open_quarters((SELECT array_agg(series_id) FROM iot.series),
+                                (SELECT stored_before FROM iot.watermark), ''infinity'',
+                                (SELECT summed_before FROM iot.watermark))
+         GROUP BY 1, 2',
+        'SELECT series_id, date_bin(''15 minutes'', time, ''2000-01-03 00:00:00+00'') AS bucket,
+                count(*) AS sample_count, sum(value) AS sum_value, min(value) AS min_value, max(value) AS max_value,
+                round(stddev(value)::numeric, 4) AS deviation
+         FROM iot.reading WHERE time >= (SELECT stored_before FROM iot.watermark) GROUP BY 1, 2');
+END;
+$$;
+CREATE FUNCTION seed.open_readings(since interval, until interval, base double precision) RETURNS void
+LANGUAGE sql AS $$
+    INSERT INTO seed.sensor_data (time, device_uid, device_type, farm_id, metric_name, metric_value)
+    SELECT at, device || base, 'collar', 7101, 'temperature', base + row_number() OVER ()
+    FROM iot.watermark AS w,
+         generate_series(w.stored_before + since, w.stored_before + until, INTERVAL '50 seconds') AS at,
+         unnest(ARRAY['open-1-', 'open-2-']) AS device;
+    INSERT INTO iot.sensor_data SELECT * FROM seed.sensor_data WHERE device_uid LIKE 'open-_-' || base
+$$;
+SELECT seed.open_readings('0', '20 minutes', 10);
+SELECT seed.check_open();
+SELECT iot.seal_before(stored_before + INTERVAL '12 minutes') FROM iot.watermark;
+SELECT seed.check_open();
+SELECT iot.sum_open();
+SELECT seed.check_open();
+-- Added to, and summed up once.
+SELECT iot.seal_before(stored_before + INTERVAL '18 minutes') FROM iot.watermark;
+SELECT iot.sum_open();
+SELECT iot.sum_open();
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM iot.rollup_open_dirty)
+       OR (SELECT sum(sample_count) FROM iot.rollup_open)
+          <> (SELECT count(*) FROM iot.reading, iot.watermark WHERE time >= stored_before AND time < sealed_before) THEN
+        RAISE EXCEPTION '% summed up', (SELECT sum(sample_count) FROM iot.rollup_open);
+    END IF;
+END;
+$$;
+SELECT seed.check_open();
+-- What is written into a sealed quarter marks it, and is in the answer.
+SELECT seed.open_readings('1 minute', '2 minutes', 500);
+DO $$
+BEGIN
+    IF (SELECT count(*) FROM iot.rollup_open_dirty) <> 2 THEN
+        RAISE EXCEPTION '% quarters marked', (SELECT count(*) FROM iot.rollup_open_dirty);
+    END IF;
+END;
+$$;
+SELECT seed.check_open();
+SELECT seed.check_answers();
+-- It never moves back, nor far ahead of what is kept; sums and marks go once their quarters are kept.
+DO $$
+BEGIN
+    IF iot.seal_before((SELECT stored_before + INTERVAL '10 minutes' FROM iot.watermark))
+       OR iot.seal_before((SELECT stored_before + INTERVAL '61 minutes' FROM iot.watermark))
+       OR (SELECT sealed_before - stored_before FROM iot.watermark) <> INTERVAL '18 minutes' THEN
+        RAISE EXCEPTION 'sealed: %', (SELECT w FROM iot.watermark AS w);
+    END IF;
+END;
+$$;
+SELECT iot.close_before(stored_before + INTERVAL '15 minutes') FROM iot.watermark;
+SELECT seed.check_open();
+\ir :refresh
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM iot.rollup_open WHERE bucket < (SELECT stored_before FROM iot.watermark))
+       OR EXISTS (SELECT FROM iot.rollup_open_dirty) THEN
+        RAISE EXCEPTION 'sums of kept quarters are left';
+    END IF;
+END;
+$$;
+SELECT seed.check_open();
+SELECT seed.check_answers();

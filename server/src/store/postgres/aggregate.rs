@@ -1,8 +1,8 @@
 //! Statistics of readings and milk by bucket.
 //!
-//! The statements answer each series by itself: closed, kept and clean buckets from rollups, the others from
-//! readings, in one look. Series are merged into lines, quarters of an hour into spans, and parts of buckets that
-//! are not kept yet into buckets, here.
+//! The statements answer each series by itself: kept and clean buckets from rollups, open ones from what was summed up
+//! of them and the readings since, the others from readings. Series are merged into lines, quarters of an hour into
+//! spans, and parts of buckets that are not kept yet into buckets, here.
 
 use std::collections::BTreeMap;
 
@@ -13,6 +13,7 @@ use super::{
     error::unavailable,
     reading::{Reader, Statement},
     time,
+    watermark::Watermark,
 };
 use crate::{
     model::Micros,
@@ -54,18 +55,37 @@ pub(super) async fn buckets(
             reader.each(sql!("buckets_of_tag"), bind, take).await?;
         }
         None => {
-            let statement = match (level, percentiles) {
-                (Level::QuarterHour, _) => sql!("buckets_15min"),
-                (Level::Hour, true) => sql!("buckets_hourly"),
-                (Level::Hour, false) => sql!("buckets_hourly_merged"),
-                (Level::Day, true) => sql!("buckets_daily"),
-                (Level::Day, false) => sql!("buckets_daily_merged"),
+            let (statement, times) = untagged(&reader.watermark(), level, percentiles);
+            let bind = |query: Statement| {
+                let query = query.bind(series.clone()).bind(start).bind(end);
+                times.iter().fold(query, |query, &time_us| query.bind(time::at(time_us)))
             };
-            let bind = |query: Statement| query.bind(series.clone()).bind(start).bind(end);
             reader.each(statement, bind, take).await?;
         }
     }
     Ok(merged.finish())
+}
+
+/// The statement for buckets of a level, with the times at which its parts change.
+fn untagged(mark: &Watermark, level: Level, percentiles: bool) -> (&'static str, Vec<Micros>) {
+    use Level::{Day, Hour, QuarterHour};
+    let [quarters, hours, days] = Level::ALL.map(|level| mark.kept_until_us(level));
+    let summed = mark.summed_before_us.unwrap_or(Micros::MIN);
+    match (level, percentiles) {
+        (QuarterHour, _) => (sql!("buckets_15min"), vec![quarters, summed]),
+        (Hour, true) => (sql!("buckets_hourly"), vec![hours]),
+        (Day, true) => (sql!("buckets_daily"), vec![days]),
+        (Hour, false) => {
+            // An hour that is not kept comes from quarters, unless they may have been dropped by their age.
+            let by_quarter = if hours >= mark.kept_from_us(QuarterHour) { quarters } else { hours };
+            (sql!("buckets_hourly_merged"), vec![hours, by_quarter, quarters, summed])
+        }
+        (Day, false) => {
+            let finer = mark.kept_from_us(QuarterHour).max(mark.kept_from_us(Hour));
+            let (by_hour, by_quarter) = if days >= finer { (hours, quarters) } else { (days, days) };
+            (sql!("buckets_daily_merged"), vec![days, by_hour, by_quarter, quarters, summed, finer])
+        }
+    }
 }
 
 /// Milk by span, then animal.

@@ -14,6 +14,7 @@ use super::{
     error::{Kind, kind, unavailable},
     late::{self, Marked},
     ledger::{self, Standing},
+    open::Open,
     others,
     rows::{self, MilkingRow, Row},
     series::DeviceKey,
@@ -72,6 +73,7 @@ struct Work<'a> {
     devices: &'a HashMap<SeriesId, Arc<DeviceKey>>,
     tags: &'a Tags,
     marked: &'a Marked,
+    open: &'a Open,
     writer: i64,
     activity: Duration,
     copying: &'a Copying,
@@ -124,9 +126,9 @@ impl Shared {
         let mut connection = self.pool.acquire().await?;
         let writer = self.committer.writers.lock().pop().unwrap_or_default();
         let Committer { copying, attempts, marked, activity, .. } = &self.committer;
-        let (tags, activity) = (&self.tags, *activity);
+        let (tags, open, activity) = (&self.tags, &self.open, *activity);
         let devices = &devices;
-        let work = Work { group, attempts, devices, tags, marked, writer, activity, copying, trace };
+        let work = Work { group, attempts, devices, tags, marked, open, writer, activity, copying, trace };
         let done = match tokio::time::timeout(self.committer.patience, work.run(&mut connection)).await {
             Ok(done) => done,
             Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
@@ -163,6 +165,7 @@ impl Work<'_> {
         let dropped_milkings = begun.refuse_milkings(&mut transaction, &mut milkings).await?;
         let (refused, refused_milkings) = self.write_rows(&mut transaction, &readings, &milkings).await?;
         let marks = begun.mark(&mut transaction, &readings, self.marked).await?;
+        let unstored = begun.count_unstored(&readings);
         let notes = self.tags.note(&mut transaction, &readings).await?;
         let mut records = Vec::new();
         for (field, refused) in [(late::FIELD, &dropped), ("readings", &refused)] {
@@ -200,6 +203,7 @@ impl Work<'_> {
         self.attempts.finish(self.group);
         self.tags.learn(notes);
         self.marked.learn(marks);
+        self.open.add(unstored);
         Ok((outcomes, heard))
     }
 

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     model::{DAY_US, Micros},
-    store::{Level, Lifecycle, Refresh, Refreshed, StoreError},
+    store::{Level, Refresh, Refreshed, StoreError},
 };
 
 /// Marks mended in one step on plain PostgreSQL, where each is a computation.
@@ -26,28 +26,6 @@ const MENDED_AT_ONCE: i32 = 5_000;
 
 /// Marks mended in one step with TimescaleDB, where each day is a refresh.
 const MARKS_AT_ONCE: i32 = 100_000;
-
-/// How it stands.
-pub(super) async fn lifecycle(reader: &mut Reader) -> Result<Lifecycle, StoreError> {
-    let rows = reader.all(sql!("lifecycle"), |query| query).await?;
-    let Some(row) = rows.first() else {
-        return Err(StoreError::Damaged("iot.watermark has lost its row".into()));
-    };
-    let read = || {
-        Ok::<_, sqlx::Error>(Lifecycle {
-            closed_before_us: maybe_us(row, "closed_before")?,
-            stored_before_us: maybe_us(row, "stored_before")?,
-            raw_kept_from_us: maybe_us(row, "reading_kept_from")?,
-            milkings_kept_from_us: maybe_us(row, "milking_kept_from")?,
-            rollups_kept_from_us: [
-                maybe_us(row, "rollup_15min_kept_from")?,
-                maybe_us(row, "rollup_hourly_kept_from")?,
-                maybe_us(row, "rollup_daily_kept_from")?,
-            ],
-        })
-    };
-    read().map_err(unavailable)
-}
 
 /// Hours of series that are dirty.
 pub(super) async fn dirty_hours(reader: &mut Reader) -> Result<u64, StoreError> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
-use super::{Shared, aggregate, lifecycle, others, read, reading::Reader, series};
+use super::{Shared, aggregate, others, read, reading::Reader, series};
 use crate::{
     model::{Micros, Milking, Reading, SeriesId, SeriesKey},
     store::{
@@ -88,6 +88,6 @@ impl Look for PostgresLook {
     }
 
     async fn lifecycle(&self) -> Result<Lifecycle, StoreError> {
-        lifecycle::lifecycle(&mut *self.reader().await?).await
+        Ok(self.reader().await?.watermark().lifecycle)
     }
 }

@@ -14,7 +14,10 @@ use sqlx::{
     query::Query,
 };
 
-use super::error::{is_cancelled, unanswered, unavailable};
+use super::{
+    error::{is_cancelled, unanswered, unavailable},
+    watermark::Watermark,
+};
 use crate::store::{Call, Step, StoreError};
 
 /// A statement with its arguments.
@@ -31,6 +34,7 @@ pub(super) struct Reader {
     connection: Option<PoolConnection<Postgres>>,
     call: Call,
     backend: i32,
+    watermark: Watermark,
     /// A statement was sent and its end was not seen.
     running: bool,
 }
@@ -48,18 +52,28 @@ impl Reader {
         };
         let connection = Some(connection.map_err(unavailable)?);
         let timeout = call.time_left().map_or(most, |left| left.min(most));
-        let mut reader = Self { pool: pool.clone(), connection, call, backend: 0, running: true };
+        let mut reader = Self { pool: pool.clone(), connection, call, backend: 0, watermark: Watermark::default(), running: true };
         // One round trip. A millisecond more: who is cancelled for the time finds the deadline passed. Planned anew,
         // a statement knows its times and looks at the chunks of those only.
         let begin = format!(
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = {}; \
-             SET LOCAL plan_cache_mode = force_custom_plan; SELECT pg_backend_pid()",
-            timeout.as_millis() + 1
+             SET LOCAL plan_cache_mode = force_custom_plan; \
+             SELECT pg_backend_pid() AS backend, w.* FROM ({}) AS w",
+            timeout.as_millis() + 1,
+            sql!("watermark"),
         );
-        let begun = sqlx::raw_sql(AssertSqlSafe(begin)).fetch_one(reader.connection()).await;
-        let row = reader.seen(begun)?;
-        reader.backend = row.try_get(0).map_err(unavailable)?;
+        let begun = sqlx::raw_sql(AssertSqlSafe(begin)).fetch_optional(reader.connection()).await;
+        let Some(row) = reader.seen(begun)? else {
+            return Err(StoreError::Damaged("iot.watermark has lost its row".into()));
+        };
+        reader.backend = row.try_get("backend").map_err(unavailable)?;
+        reader.watermark = Watermark::of(&row).map_err(unavailable)?;
         Ok(reader)
+    }
+
+    /// Where everything stands, as all statements see it: the planner may know it.
+    pub(super) fn watermark(&self) -> Watermark {
+        self.watermark
     }
 
     /// All rows.

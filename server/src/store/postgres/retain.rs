@@ -9,6 +9,7 @@ use super::{
     reading::Reader,
     time,
     turn::Turn,
+    watermark::Watermark,
 };
 use crate::{
     model::Micros,
@@ -56,8 +57,8 @@ async fn find(connection: &mut PgConnection, retention: &Retention) -> Result<Ve
             parts.push(Dropped { kept_because, ..part("milking", &row)? });
         }
     }
-    let row = sqlx::query(sql!("lifecycle")).fetch_one(&mut *connection).await?;
-    let stored_us = maybe_us(&row, "stored_before")?;
+    let row = sqlx::query(sql!("watermark")).fetch_one(&mut *connection).await?;
+    let stored_us = Watermark::of(&row)?.lifecycle.stored_before_us;
     let rollups_us: Vec<Option<Micros>> = (Level::ALL.iter().zip(retention.rollups_us))
         // What is not kept yet is answered from readings.
         .map(|(level, before_us)| Some(level.floor(before_us?.min(stored_us?))))

@@ -1,0 +1,1 @@
+SELECT iot.seal_before($1)
