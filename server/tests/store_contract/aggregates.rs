@@ -29,10 +29,19 @@ const MIDNIGHT: Micros = NOON - 12 * HOUR;
 enum Step {
     Readings(Vec<Measured>),
     Milkings(Vec<(i32, Micros, i32, Option<i32>)>),
-    Refresh { close_before_us: Micros, span: bool },
+    Refresh {
+        close_before_us: Micros,
+        span: bool,
+    },
     /// Open buckets are summed up, until so long after the time that is kept.
-    Sum { open_us: Micros },
-    Retain { days: i64, quiet: bool, dry_run: bool },
+    Sum {
+        open_us: Micros,
+    },
+    Retain {
+        days: i64,
+        quiet: bool,
+        dry_run: bool,
+    },
     Reopen,
     Ask(Question),
 }

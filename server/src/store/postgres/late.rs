@@ -146,7 +146,8 @@ impl Begun {
         rows: &[Row<'_>],
         marked: &Marked,
     ) -> Result<(Round, Vec<Mark>), sqlx::Error> {
-        let sealed_us = self.stored_before_us.unwrap_or(Micros::MIN)..self.sealed_before_us.unwrap_or(Micros::MIN);
+        let sealed_us =
+            self.stored_before_us.unwrap_or(Micros::MIN)..self.sealed_before_us.unwrap_or(Micros::MIN);
         let closed_us = Micros::MIN..self.closed_before_us.unwrap_or(Micros::MIN);
         let mut marked_now = Vec::new();
         for (level, span_us, sql) in [
@@ -203,7 +204,8 @@ mod tests {
 
     #[test]
     fn marks_count_until_a_refresh_looks_or_the_database_starts() {
-        let marks = |hours: &[i64]| hours.iter().map(|hour| (SeriesId(1), Level::Hour, *hour)).collect::<Vec<Mark>>();
+        let marks =
+            |hours: &[i64]| hours.iter().map(|hour| (SeriesId(1), Level::Hour, *hour)).collect::<Vec<Mark>>();
         let started = |second| DateTime::from_timestamp(second, 0);
         let first = Round { looked_mark: 7, started: started(1) };
         let marked = Marked::new();

@@ -52,7 +52,14 @@ impl Reader {
         };
         let connection = Some(connection.map_err(unavailable)?);
         let timeout = call.time_left().map_or(most, |left| left.min(most));
-        let mut reader = Self { pool: pool.clone(), connection, call, backend: 0, watermark: Watermark::default(), running: true };
+        let mut reader = Self {
+            pool: pool.clone(),
+            connection,
+            call,
+            backend: 0,
+            watermark: Watermark::default(),
+            running: true,
+        };
         // One round trip. A millisecond more: who is cancelled for the time finds the deadline passed. Planned anew,
         // a statement knows its times and looks at the chunks of those only.
         let begin = format!(
