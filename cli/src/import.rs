@@ -33,7 +33,8 @@ metric_name, metric_value, and if there are any metric_unit, is_interpolated, an
 battery_level, signal_strength, metadata. Files with yield_kg hold milkings: time, milk_meter_id, animal_id, farm_id,
 session_id, yield_kg and the others of milk_production_realtime.
 
-A row of CSV has at most 1 MiB. What has no end or cannot be read twice, as pipes and devices, is no file.
+A row has at most 1 MiB, and a page of Parquet 256 MiB; lists and structures are not read. What has no end or cannot be
+read twice, as pipes and devices, is no file.
 
 An import can be stopped and started again at any moment: what is stored is not stored twice, and a file that was
 imported is done at once. What was changed in a file makes it another file, of which also what was not changed is stored

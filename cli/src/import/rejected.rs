@@ -143,7 +143,7 @@ fn holds(path: &Path, rows: &mut File) -> io::Result<bool> {
 /// A value so that it can be imported once the row is mended.
 fn text(value: &Value) -> Vec<u8> {
     match value {
-        Value::Null => Vec::new(),
+        Value::Null | Value::Nested => Vec::new(),
         Value::Text(text) => text.clone().into_bytes(),
         Value::Bytes(bytes) => bytes.clone(),
         Value::Time(time_us) => times::show(*time_us).into_bytes(),

@@ -137,10 +137,12 @@ fn each(
         if let Some(field) = columns.field(column)
             && *value != Value::Null
         {
-            if let Value::Bytes(_) = value {
-                return Err(format!("{field}: {value} is not UTF-8; save the file in that encoding"));
-            }
-            see(field, value).map_err(|why| format!("{field}: {why}"))?;
+            let seen = match value {
+                Value::Bytes(_) => Err(format!("{value} is not UTF-8; save the file in that encoding")),
+                Value::Nested => Err(format!("it is {value}, and one value is expected")),
+                _ => see(field, value),
+            };
+            seen.map_err(|why| format!("{field}: {why}"))?;
         }
     }
     Ok(())

@@ -16,8 +16,8 @@ use anyhow::{Context as _, Result, anyhow, bail};
 
 use super::parquet::ParquetRows;
 
-/// Bytes that a row of CSV may have, so that one without an end does not fill the memory.
-const MAX_ROW: u64 = 1 << 20;
+/// Bytes that a row may have, so that one without an end does not fill the memory.
+pub(super) const MAX_ROW: u64 = 1 << 20;
 
 /// Bytes that are read ahead of a row, at most.
 const AHEAD: u64 = 64 << 10;
@@ -36,6 +36,8 @@ pub(super) enum Value {
     Time(i64),
     /// Microseconds since 1970 on a clock of which it is not said in which zone it hangs.
     LocalTime(i64),
+    /// A list or a structure, which is not read.
+    Nested,
 }
 
 impl fmt::Display for Value {
@@ -47,6 +49,7 @@ impl fmt::Display for Value {
             Self::Integer(number) | Self::Time(number) | Self::LocalTime(number) => number.fmt(f),
             Self::Real(value) => value.fmt(f),
             Self::Flag(flag) => flag.fmt(f),
+            Self::Nested => f.write_str("a list or a structure"),
         }
     }
 }

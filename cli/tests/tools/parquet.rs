@@ -118,6 +118,80 @@ fn rows_that_are_refused_can_be_mended_as_csv() {
     assert_eq!(values, [0.0, 2.0, 1.0, 3.0]);
 }
 
+/// Writes rows with notes, and with lists that have ever more elements.
+fn write_noted(path: &Path, notes: &[String]) {
+    let schema = "message readings {
+        required int64 time (TIMESTAMP(MICROS,true));
+        required binary device_uid (UTF8);
+        required binary device_type (UTF8);
+        required int32 farm_id;
+        optional group marks (LIST) { repeated group list { optional int32 element; } }
+        required binary metric_name (UTF8);
+        required double metric_value;
+        required binary note (UTF8);
+    }";
+    let schema = Arc::new(parse_message_type(schema).expect("a schema"));
+    let file = File::create(path).expect("a file");
+    let mut writer = SerializedFileWriter::new(file, schema, Arc::default()).expect("a writer");
+    let mut group = writer.next_row_group().expect("a group");
+    macro_rules! column {
+        ($kind:ty, $values:expr, $levels:expr, $repeats:expr) => {
+            let mut column = group.next_column().expect("a column").expect("one more");
+            column.typed::<$kind>().write_batch($values, $levels, $repeats).expect("values");
+            column.close().expect("a column");
+        };
+    }
+    let count = notes.len();
+    let text = |text: &str| vec![ByteArray::from(text); count];
+    let times: Vec<i64> = (0..count).map(|n| midnight(3).timestamp_micros() + n as i64).collect();
+    column!(Int64Type, &times, None, None);
+    column!(ByteArrayType, &text("collar-1"), None, None);
+    column!(ByteArrayType, &text("collar"), None, None);
+    column!(Int32Type, &vec![1; count], None, None);
+    let repeats: Vec<i16> = (0..count).flat_map(|n| (0..=n).map(|m| i16::from(m > 0))).collect();
+    column!(Int32Type, &vec![7; repeats.len()], Some(&vec![3; repeats.len()]), Some(&repeats));
+    column!(ByteArrayType, &text("steps"), None, None);
+    column!(DoubleType, &(0..count).map(|n| n as f64).collect::<Vec<_>>(), None, None);
+    let notes: Vec<ByteArray> = notes.iter().map(|note| ByteArray::from(note.as_str())).collect();
+    column!(ByteArrayType, &notes, None, None);
+    group.close().expect("a group");
+    writer.close().expect("a file");
+}
+
+#[test]
+fn a_row_has_a_bound() {
+    let server = Server::start();
+    let rest = "collar-1collarsteps".len() + 3 * 8;
+    for (name, long, fits) in [("just.parquet", (1 << 20) - rest, true), ("over.parquet", 1 << 20, false)] {
+        write_noted(&server.path(name), &[String::new(), "x".repeat(long), String::new()]);
+        for skip in ["", "--skip-bad-rows"] {
+            let args =
+                [&["import", name][..], if skip.is_empty() { &[] } else { &["--skip-bad-rows"] }].concat();
+            let said = server.run(&args);
+            assert_eq!(said.code, Some(i32::from(!fits)), "{said:?}");
+            let told = said.err.contains("cannot read over.parquet: row 2 has more than 1 MiB");
+            assert_eq!(told, !fits, "{said:?}");
+        }
+    }
+    let values: Vec<f64> = server.readings("collar-1").into_iter().map(|(_, value)| value).collect();
+    assert_eq!(values, [0.0, 1.0, 2.0], "what is refused is refused whole");
+}
+
+#[test]
+fn lists_are_not_read() {
+    let server = Server::start();
+    write_noted(&server.path("lists.parquet"), &["a", "b", "c"].map(str::to_owned));
+    let said = server.run(&["import", "lists.parquet"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.err.contains("columns that are not read: marks, note"), "{said:?}");
+    let values: Vec<f64> = server.readings("collar-1").into_iter().map(|(_, value)| value).collect();
+    assert_eq!(values, [0.0, 1.0, 2.0]);
+    // Where a text is wanted, none is made of them, and nothing is lost without a word.
+    let said = server.run(&["import", "lists.parquet", "--map", "marks=metadata"]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.err.contains("lists.parquet:1: metadata: it is a list or a structure"), "{said:?}");
+}
+
 #[test]
 fn what_is_no_parquet_says_so() {
     let server = Server::start();
