@@ -34,7 +34,8 @@ battery_level, signal_strength, metadata. Files with yield_kg hold milkings: tim
 session_id, yield_kg and the others of milk_production_realtime.
 
 A row has at most 1 MiB, and a page of Parquet 256 MiB; lists and structures are not read. What has no end or cannot be
-read twice, as pipes and devices, is no file.
+read twice, as pipes and devices, is no file. Nobody may write to one while it is imported: the import ends then, and
+what is stored is of the file as it was.
 
 An import can be stopped and started again at any moment: what is stored is not stored twice, and a file that was
 imported is done at once. What was changed in a file makes it another file, of which also what was not changed is stored

@@ -1,6 +1,6 @@
 //! Who a file is: its content, and what changes its rows.
 
-use std::{io::Read as _, path::Path};
+use std::{fs, io::Read as _, os::unix::fs::MetadataExt as _, path::Path};
 
 use anyhow::{Context as _, Result};
 use uuid::Uuid;
@@ -30,4 +30,23 @@ pub(super) fn producer(file: &Path, reading: &Reading, delimiter: u8) -> Result<
         hasher.update(&[delimiter]);
     }
     Ok(Uuid::new_v8(hasher.digest128().to_be_bytes()))
+}
+
+/// What is another as soon as somebody writes to a file, or puts another in its place.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Version {
+    place: (u64, u64),
+    bytes: u64,
+    modified: (i64, i64),
+}
+
+impl Version {
+    pub(super) fn of(file: &Path) -> Result<Self> {
+        let now = fs::metadata(file).with_context(|| format!("cannot look at {}", file.display()))?;
+        Ok(Self {
+            place: (now.dev(), now.ino()),
+            bytes: now.len(),
+            modified: (now.mtime(), now.mtime_nsec()),
+        })
+    }
 }

@@ -176,6 +176,6 @@ impl Behind {
                 return Ok(record);
             }
         }
-        bail!("{} has fewer rows than before: it was changed while it was imported", self.path.display())
+        bail!("{} has fewer rows than before", self.path.display())
     }
 }

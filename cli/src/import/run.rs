@@ -13,7 +13,7 @@ use indicatif::HumanCount;
 use super::{
     Args,
     columns::{Columns, Kind},
-    digest,
+    digest::{self, Version},
     places::{Located, Places},
     progress::Progress,
     rejected::{Behind, Rejected},
@@ -74,6 +74,8 @@ pub(super) fn open(args: &Args, file: &Path) -> Result<(Source, Columns)> {
 /// Imports one file; answers how many rows were skipped or refused.
 pub(super) async fn import_file(args: &Args, server: Option<&Server>, file: &Path) -> Result<u64> {
     let name = file.display();
+    // Before anything of it is read.
+    let version = Version::of(file)?;
     let (mut source, columns) = open(args, file)?;
     if !columns.unread.is_empty() {
         eprintln!("{name}: columns that are not read: {}", columns.unread.join(", "));
@@ -94,6 +96,8 @@ pub(super) async fn import_file(args: &Args, server: Option<&Server>, file: &Pat
     let mut import = Import {
         args,
         server,
+        file,
+        version,
         offset: 0,
         block: Vec::new(),
         block_bytes: 0,
@@ -107,7 +111,7 @@ pub(super) async fn import_file(args: &Args, server: Option<&Server>, file: &Pat
         progress: Progress::new(&source, file),
     };
     while let Some(record) = source.next() {
-        let record = record.with_context(|| format!("cannot read {name}"))?;
+        let record = import.of_version(record).with_context(|| format!("cannot read {name}"))?;
         import.progress.at(source.position(), import.tally.rows);
         match Row::of(&record, &columns, &args.reading) {
             Ok(row) => {
@@ -116,6 +120,7 @@ pub(super) async fn import_file(args: &Args, server: Option<&Server>, file: &Pat
             }
             Err(why) if args.reading.skip_bad_rows => import.skip(&record, &why)?,
             Err(why) => {
+                import.unchanged()?;
                 import.progress.end();
                 // A file that is mended is another file: all its rows would be new.
                 let mend = if committed == 0 { "mend the row, or " } else { "" };
@@ -124,13 +129,17 @@ pub(super) async fn import_file(args: &Args, server: Option<&Server>, file: &Pat
         }
     }
     import.send().await?;
-    import.finish(file, columns.kind)
+    import.unchanged()?;
+    import.finish(columns.kind)
 }
 
 /// An import under way.
 struct Import<'a> {
     args: &'a Args,
     server: Option<&'a Server>,
+    file: &'a Path,
+    /// What it was when the import began.
+    version: Version,
     producer: String,
     /// What the server had at the start.
     earlier: Earlier,
@@ -183,6 +192,7 @@ impl Import<'_> {
         if self.block.is_empty() {
             return Ok(());
         }
+        self.unchanged()?;
         self.offset += 1;
         self.block_bytes = 0;
         let block = std::mem::take(&mut self.block);
@@ -228,21 +238,49 @@ impl Import<'_> {
         self.refuse(&places, &refused)
     }
 
+    /// Fails if the file is not what it was: its blocks would be none of its log, which is that of its content then.
+    fn unchanged(&self) -> Result<()> {
+        if Version::of(self.file)? == self.version {
+            return Ok(());
+        }
+        self.progress.end();
+        let name = self.file.display();
+        if self.offset == 0 && self.earlier.committed == 0 {
+            bail!(
+                "{name} was changed while it was imported; nothing of it was stored: import it when it is complete"
+            );
+        }
+        bail!(
+            "{name} was changed while it was imported. What is stored is of the file as it was, each row once: put that \
+             back and import it, and the import goes on. As it is now it is another file, of which all rows are stored, \
+             also those that are there already: import what is new alone"
+        )
+    }
+
+    /// What was read, which is nobody's fault but the change's if the file was changed.
+    fn of_version<T>(&self, read: Result<T>) -> Result<T> {
+        if read.is_err() {
+            self.unchanged()?;
+        }
+        read
+    }
+
     /// Keeps what the server refused of a block.
     fn refuse(&mut self, places: &Places, rejections: &[v1::Rejection]) -> Result<()> {
         for reason in places.tell(rejections, self.place_name) {
             self.tally.reason(reason);
         }
         for (number, why) in places.refused(rejections) {
-            let record = self.behind.row(number)?;
+            let record = self.behind.row(number);
+            let record = self.of_version(record)?;
             self.rejected.write(&record, &why)?;
         }
         Ok(())
     }
 
     /// Says what came of it.
-    fn finish(self, file: &Path, kind: Kind) -> Result<u64> {
-        let Self { args, tally, rejected, progress, .. } = self;
+    fn finish(self, kind: Kind) -> Result<u64> {
+        let Self { args, file, tally, rejected, progress, .. } = self;
         let took = progress.end();
         let what = if kind == Kind::Readings { "readings" } else { "milkings" };
         let span = match (tally.first_us, tally.last_us) {
