@@ -133,9 +133,9 @@ async fn a_watched_call_tells_the_plan_of_every_statement() {
     let store = super::super::laws::Fixture::store(&database);
     let steps = Steps::default();
     let call = Call { deadline: None, steps: Some(steps.clone()) };
-    call.run(store.lifecycle()).await.unwrap();
+    call.run(store.dirty_hours()).await.unwrap();
     let steps = steps.take();
     assert_eq!(steps.len(), 1);
-    assert!(steps[0].statement.contains("iot.watermark"), "{steps:?}");
+    assert!(steps[0].statement.contains("iot.rollup_dirty"), "{steps:?}");
     assert!(steps[0].plan.contains("Execution Time") && steps[0].plan.contains("Buffers"), "{steps:?}");
 }
