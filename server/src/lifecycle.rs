@@ -20,16 +20,9 @@ use crate::{
 /// Between two looks whether another server is done. Retention runs at least this far apart.
 const AGAIN: Duration = Duration::from_mins(1);
 
-/// Open buckets are summed up at most so often, and what was measured within `UNSEALED` is left out: it may still be on
-/// its way.
-const SUMMED: Duration = Duration::from_secs(3);
-const UNSEALED: Duration = Duration::from_secs(2);
-
-/// Summing up takes this part of the time at most.
-const SUMMING: u32 = 20;
-
-/// Readings in open buckets that are not worth it: a question reads them in 10 ms.
-const FEW: u64 = 10_000;
+/// Where so many readings or more come into open buckets within this time, these are summed up as they are written. Of
+/// fewer, a question reads those of a quarter of an hour in less time than it would save.
+const BUSY: (u64, Duration) = (5_000, Duration::from_secs(10));
 
 /// Looks after one store. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -163,15 +156,14 @@ impl Keeper {
         if !self.0.rollups.enabled {
             return;
         }
+        let (least, time) = BUSY;
+        let mut ticks = interval(time);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut failing = false;
-        let mut pause = SUMMED;
         loop {
-            tokio::time::sleep(pause).await;
-            let began = std::time::Instant::now();
-            let before_us = self.present_us().saturating_sub(micros(UNSEALED));
-            let summed = self.0.store.sum_open(before_us, FEW).await;
-            failing = report("open buckets were not summed up", &summed, failing);
-            pause = if failing { AGAIN } else { SUMMED.max(began.elapsed() * SUMMING) };
+            ticks.tick().await;
+            let done = self.0.store.sum_open(Level::QuarterHour.floor(self.present_us()), least).await;
+            failing = report("open buckets are not summed up", &done, failing);
         }
     }
 

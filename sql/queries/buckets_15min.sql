@@ -1,5 +1,5 @@
 -- Quarters of an hour, in parts that are to be merged: $1 series, whole quarters from $2 to $3. What begins before $4 is
--- kept, but for dirty hours, which come from readings; $5: the watermark's summed_before.
+-- kept, but for dirty hours, which come from readings; $5: the watermark's summed_from.
 -- Marks are hashed once: their table is empty most of the time, and the planner may not know when it is not.
 SELECT r.series_id, r.bucket, r.sample_count, r.sum_value, r.min_value, r.max_value, r.stddev_value,
        NULL::double precision AS median_value, NULL::double precision AS p95_value, r.valid_count, r.error_count

@@ -1,6 +1,6 @@
 -- Hours without percentiles, in parts that are to be merged: $1 series, whole hours from $2 to $3. What begins before $4,
 -- an hour, is kept by hour; what begins before $5 by the quarter, and what lies between $5 and $6 comes from readings,
--- as do dirty hours. From $6 on nothing is kept; $7: the watermark's summed_before.
+-- as do dirty hours. From $6 on nothing is kept; $7: the watermark's summed_from.
 WITH dirty AS (
     SELECT DISTINCT d.series_id, d.hour
     FROM iot.rollup_dirty AS d

@@ -1,10 +1,8 @@
-use std::collections::HashMap;
-
 use super::{check_name, device_series, farm, scope::check_metrics};
 use crate::{
     error::Error,
-    model::{Reading, SeriesId, SeriesKey},
-    store::Look,
+    model::{Reading, SeriesKey},
+    store::{Look, SeriesFilter},
 };
 
 /// Series one answer may hold: with the longest metadata they stay below 3 MiB.
@@ -31,14 +29,20 @@ pub async fn latest(look: &dyn Look, query: LatestQuery) -> Result<Vec<(SeriesKe
     check_name("device_uid", &device_uid)?;
     let farm_id = farm(farm_id)?;
     check_metrics("metric_names", &metric_names)?;
-    let series = device_series(look, farm_id, &device_uid, ("metric_names", &metric_names)).await?;
-    if series.len() > MAX_SERIES {
+    let filter = SeriesFilter {
+        farm_id,
+        device_uid: Some(device_uid.clone()),
+        metric_names: metric_names.clone(),
+        limit: Some(MAX_SERIES + 1),
+        ..SeriesFilter::default()
+    };
+    let found = look.find_latest(filter).await?;
+    let has = |name: &String| found.iter().any(|(_, key, _)| key.metric_name == *name);
+    if found.is_empty() || found.len() > MAX_SERIES || !metric_names.iter().all(has) {
+        let series = device_series(look, farm_id, &device_uid, ("metric_names", &metric_names)).await?;
         let message =
             format!("the device has {} series, more than {MAX_SERIES}: name some metrics", series.len());
         return Err(Error::BadRequest { field: "metric_names", message });
     }
-    let ids: Vec<SeriesId> = series.iter().map(|(id, _)| *id).collect();
-    let mut keys: HashMap<SeriesId, SeriesKey> = series.into_iter().collect();
-    let readings = look.latest(&ids).await?;
-    Ok(readings.into_iter().filter_map(|reading| Some((keys.remove(&reading.series)?, reading))).collect())
+    Ok(found.into_iter().filter_map(|(_, key, newest)| Some((key, newest?))).collect())
 }

@@ -1,5 +1,7 @@
 //! What can be asked of a store: the [`Look`] contract.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 
 use super::{
@@ -28,6 +30,18 @@ pub trait Look: Send + Sync {
 
     /// The newest reading of each of `series` that has one; among equal times the one committed last.
     async fn latest(&self, series: &[SeriesId]) -> Result<Vec<Reading>, StoreError>;
+
+    /// The series that match, as [`Self::find_series`] finds them, each with its newest reading.
+    async fn find_latest(
+        &self,
+        filter: SeriesFilter,
+    ) -> Result<Vec<(SeriesId, SeriesKey, Option<Reading>)>, StoreError> {
+        let series = self.find_series(filter).await?;
+        let ids: Vec<SeriesId> = series.iter().map(|(id, _)| *id).collect();
+        let mut newest: HashMap<SeriesId, Reading> =
+            self.latest(&ids).await?.into_iter().map(|reading| (reading.series, reading)).collect();
+        Ok(series.into_iter().map(|(id, key)| (id, key, newest.remove(&id))).collect())
+    }
 
     /// Readings of one series with `start_us <= time < end_us`, by time; equal times in a fixed order.
     /// Skips the first `skip`, answers at most `limit`.
@@ -78,6 +92,13 @@ impl<S: Store + ?Sized> Look for S {
 
     async fn latest(&self, series: &[SeriesId]) -> Result<Vec<Reading>, StoreError> {
         self.look().latest(series).await
+    }
+
+    async fn find_latest(
+        &self,
+        filter: SeriesFilter,
+    ) -> Result<Vec<(SeriesId, SeriesKey, Option<Reading>)>, StoreError> {
+        self.look().find_latest(filter).await
     }
 
     async fn range(&self, range: SeriesRange) -> Result<Vec<Reading>, StoreError> {

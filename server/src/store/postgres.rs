@@ -33,6 +33,7 @@ macro_rules! read {
 mod aggregate;
 mod attempts;
 mod chunks;
+mod columns;
 mod commit;
 mod connect;
 mod copy;
@@ -45,6 +46,7 @@ mod ledger;
 mod lifecycle;
 mod look;
 mod migrate;
+mod nodelay;
 mod open;
 mod others;
 mod profile;
@@ -232,8 +234,8 @@ impl Store for PostgresStore {
         lifecycle::refresh(&self.shared.pool, self.shared.facts.profile, refresh).await
     }
 
-    async fn sum_open(&self, before_us: Micros, least: u64) -> Result<(), StoreError> {
-        self.shared.open.sum(&self.shared.pool, before_us, least).await
+    async fn sum_open(&self, from_us: Micros, least: u64) -> Result<(), StoreError> {
+        self.shared.open.sum(&self.shared.pool, from_us, least).await
     }
 
     async fn doubt(&self, span_us: (Micros, Micros)) -> Result<u64, StoreError> {

@@ -198,8 +198,8 @@ impl Store for FaultyStore {
         self.inner.refresh(refresh).await
     }
 
-    async fn sum_open(&self, before_us: Micros, least: u64) -> Result<(), StoreError> {
-        self.inner.sum_open(before_us, least).await
+    async fn sum_open(&self, from_us: Micros, least: u64) -> Result<(), StoreError> {
+        self.inner.sum_open(from_us, least).await
     }
 
     async fn doubt(&self, span_us: (Micros, Micros)) -> Result<u64, StoreError> {
@@ -255,6 +255,13 @@ impl Look for FaultyLook {
 
     async fn latest(&self, series: &[SeriesId]) -> Result<Vec<Reading>, StoreError> {
         self.inner.latest(series).await
+    }
+
+    async fn find_latest(
+        &self,
+        filter: SeriesFilter,
+    ) -> Result<Vec<(SeriesId, SeriesKey, Option<Reading>)>, StoreError> {
+        self.inner.find_latest(filter).await
     }
 
     async fn range(&self, range: SeriesRange) -> Result<Vec<Reading>, StoreError> {

@@ -33,7 +33,7 @@ enum Step {
         close_before_us: Micros,
         span: bool,
     },
-    /// Open buckets are summed up, until so long after the time that is kept.
+    /// Open buckets are summed up as they are written, from so long after the time that is kept.
     Sum {
         open_us: Micros,
     },

@@ -7,7 +7,9 @@ use std::sync::{
 
 use async_trait::async_trait;
 use herdstream_server::{
-    model::{Micros, Offset, ProducerRow, Quarantined, Reading, RejectionKind, SeriesId, SeriesKey, Totals},
+    model::{
+        Micros, Offset, ProducerRow, Quarantined, Reading, RejectionKind, SeriesId, SeriesKey, Totals, now_us,
+    },
     store::{
         Batch, Bucket, BucketRange, Cut, Device, Guard, Level, Look, MilkRange, MilkingRange, Outcome,
         ProducerCommit, QuarantineSpan, Refresh, Retention, SeriesFilter, SeriesRange, Store, StoreError,
@@ -311,6 +313,12 @@ pub(crate) async fn the_latest_is_the_newest_and_among_equals_the_last_committed
         let found = fixture.store().latest(&[first, empty, second]).await.unwrap();
         assert!(found.iter().all(|reading| reading.series != empty), "{found:?}");
         let of = |series| found.iter().find(|reading| reading.series == series).map(|reading| reading.value);
+        // The same with the series that are found.
+        let found = fixture.store().find_latest(SeriesFilter::default()).await.unwrap();
+        let expected = [first, second, empty].map(|series| (series, of(series)));
+        let found: Vec<_> =
+            found.into_iter().map(|(id, _, newest)| (id, newest.map(|reading| reading.value))).collect();
+        assert_eq!(found, expected);
         (of(first), of(second))
     };
     assert_eq!(latest(fixture).await, (None, None));
@@ -330,6 +338,9 @@ pub(crate) async fn the_latest_is_the_newest_and_among_equals_the_last_committed
     assert_eq!(latest(fixture).await, (Some(7.0), Some(5.0)));
     write(&*fixture.store(), vec![reading(second, NOW + DAY, 8.0)]).await;
     assert_eq!(latest(fixture).await, (Some(7.0), Some(8.0)));
+    // Of this minute, and beside it one that is old.
+    write(&*fixture.store(), vec![reading(second, now_us(), 9.0)]).await;
+    assert_eq!(latest(fixture).await, (Some(7.0), Some(9.0)));
 }
 
 pub(crate) async fn milkings_by_farm_animal_and_time(fixture: &mut dyn Fixture) {

@@ -8,7 +8,11 @@ use herdstream_server::{
         Look as _, MilkingRange, OpenSession, Outcome, ProducerCommit, QuarantineSpan, SeriesRange, Store,
     },
 };
-use proptest::{collection::vec, prelude::*, sample::select};
+use proptest::{
+    collection::{btree_set, vec},
+    prelude::*,
+    sample::select,
+};
 
 use super::{
     laws::Fixture,
@@ -85,14 +89,15 @@ fn part() -> impl Strategy<Value = Part> {
         2 => Just(PartGuard::Anonymous),
     ];
     let milkings = vec((1..4, time()), 0..3);
-    (guard, 0..4_u64, any::<bool>(), readings(), milkings, vec(0..500_u32, 0..3), 0..5_u64).prop_map(
+    let quarantined = btree_set(0..500_u32, 0..3);
+    (guard, 0..4_u64, any::<bool>(), readings(), milkings, quarantined, 0..5_u64).prop_map(
         |(guard, advance, opens, readings, milkings, quarantined, duplicate)| Part {
             guard,
             advance,
             opens,
             readings,
             milkings,
-            quarantined,
+            quarantined: quarantined.into_iter().collect(),
             duplicate,
         },
     )

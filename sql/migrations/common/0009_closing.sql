@@ -3,21 +3,19 @@
 -- Time before `closed_before` is closed: a commit that writes into it marks that hour of its series dirty. Buckets that
 -- end by `stored_before` are kept as rollups. Kept and clean buckets are answered from rollups, all others from readings.
 --
--- Where much arrives, open quarters of an hour are summed up while they grow, so that a question reads the last seconds
--- only. Time before `sealed_before` is sealed: a commit that writes into a sealed, open quarter marks it; sums hold what
--- was read before `summed_before`, and those of marked quarters count no more.
+-- Where much arrives, each commit adds what it writes to sums of open quarters of an hour, so that a question need not
+-- read them: those of quarters from `summed_from` on are complete, whoever writes.
 --
 -- Locks, all of them advisory, by hashtext('herdstream') and a number: 2, shared by every transaction that writes
--- readings or milkings, alone for who moves `closed_before` or `sealed_before` or drops a day; 3, for who refreshes or
--- drops; 4, for who sums up.
+-- readings or milkings, alone for who moves `closed_before` or `summed_from` or drops a day; 3, for who refreshes or
+-- drops.
 
 -- One row: how far it is.
 CREATE TABLE iot.watermark (
     only_row                boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     closed_before           timestamptz NOT NULL DEFAULT '-infinity',
     stored_before           timestamptz NOT NULL DEFAULT '-infinity',
-    sealed_before           timestamptz NOT NULL DEFAULT '-infinity',
-    summed_before           timestamptz NOT NULL DEFAULT '-infinity',
+    summed_from             timestamptz NOT NULL DEFAULT 'infinity',
     -- End of the newest day that was dropped, and before which rollups were.
     reading_kept_from       timestamptz NOT NULL DEFAULT '-infinity',
     milking_kept_from       timestamptz NOT NULL DEFAULT '-infinity',
@@ -27,7 +25,6 @@ CREATE TABLE iot.watermark (
     -- Marks up to this number were there when a refresh looked last: it may take them away, and no commit counts on them.
     looked_mark             bigint      NOT NULL DEFAULT 0,
     CHECK (stored_before <= closed_before),
-    CHECK (summed_before <= sealed_before),
     CHECK (reading_kept_from <= stored_before)
 ) WITH (fillfactor = 50);
 INSERT INTO iot.watermark DEFAULT VALUES;
@@ -43,10 +40,13 @@ CREATE TABLE iot.rollup_dirty (
         autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 500);
 CREATE INDEX rollup_dirty_series_day_hour ON iot.rollup_dirty (series_id, day, hour);
 
--- Sums of open quarters of an hour, of readings before `summed_before`. What ends by `stored_before` counts no more.
+-- Sums of open quarters of an hour. What ends by `stored_before` counts no more.
 CREATE TABLE iot.rollup_open (
     series_id    integer          NOT NULL,
     bucket       timestamptz      NOT NULL,
+    -- 0: servers, one after the other; else the transaction of an old writer, which may take its time: nobody waits
+    -- for it.
+    writer       bigint           NOT NULL DEFAULT 0,
     sample_count bigint           NOT NULL,
     sum_value    double precision NOT NULL,
     min_value    double precision NOT NULL,
@@ -55,16 +55,8 @@ CREATE TABLE iot.rollup_open (
     squares      double precision NOT NULL,
     valid_count  bigint           NOT NULL,
     error_count  bigint           NOT NULL,
-    PRIMARY KEY (series_id, bucket)
+    PRIMARY KEY (series_id, bucket, writer)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000);
-
--- Open quarters of series into which something was written after they were sealed, until they are kept: they are
--- answered from readings. Rows are added only.
-CREATE TABLE iot.rollup_open_dirty (
-    series_id integer     NOT NULL,
-    bucket    timestamptz NOT NULL
-);
-CREATE INDEX rollup_open_dirty_series_bucket ON iot.rollup_open_dirty (series_id, bucket);
 
 -- When a day of readings was last written, at the latest: when it was first kept, or hours of it were mended.
 CREATE TABLE iot.written_day (
@@ -101,7 +93,7 @@ ALTER SEQUENCE iot.commit_number RENAME TO commit_order;
 -- Where the watermark stands, and goes on standing until this transaction ends.
 CREATE FUNCTION iot.hold_watermark(OUT closed_before timestamptz, OUT reading_kept_from timestamptz,
                                    OUT milking_kept_from timestamptz, OUT looked_mark bigint,
-                                   OUT stored_before timestamptz, OUT sealed_before timestamptz)
+                                   OUT stored_before timestamptz, OUT summed_from timestamptz)
 LANGUAGE plpgsql AS $$
 DECLARE
     mark iot.watermark;
@@ -118,7 +110,7 @@ BEGIN
     milking_kept_from := mark.milking_kept_from;
     looked_mark := mark.looked_mark;
     stored_before := mark.stored_before;
-    sealed_before := mark.sealed_before;
+    summed_from := mark.summed_from;
 END;
 $$;
 
@@ -126,12 +118,12 @@ $$;
 CREATE FUNCTION iot.begin_commit(OUT commit_number bigint, OUT closed_before timestamptz,
                                  OUT reading_kept_from timestamptz, OUT milking_kept_from timestamptz,
                                  OUT looked_mark bigint, OUT stored_before timestamptz,
-                                 OUT sealed_before timestamptz)
+                                 OUT summed_from timestamptz)
 LANGUAGE plpgsql AS $$
 BEGIN
-    SELECT w.closed_before, w.reading_kept_from, w.milking_kept_from, w.looked_mark, w.stored_before, w.sealed_before
+    SELECT w.closed_before, w.reading_kept_from, w.milking_kept_from, w.looked_mark, w.stored_before, w.summed_from
     INTO begin_commit.closed_before, begin_commit.reading_kept_from, begin_commit.milking_kept_from,
-         begin_commit.looked_mark, begin_commit.stored_before, begin_commit.sealed_before
+         begin_commit.looked_mark, begin_commit.stored_before, begin_commit.summed_from
     FROM iot.hold_watermark() AS w;
     commit_number := nextval('iot.commit_order');
 END;
@@ -172,41 +164,57 @@ BEGIN
     WHERE s.since < note_stored.until
     ON CONFLICT (day) DO UPDATE SET written = greatest(w.written, EXCLUDED.written);
     UPDATE iot.watermark SET stored_before = greatest(stored_before, note_stored.until);
-    DELETE FROM iot.rollup_open WHERE bucket < note_stored.until;
-    DELETE FROM iot.rollup_open_dirty WHERE bucket < note_stored.until;
+    -- In the order of those who add.
+    DELETE FROM iot.rollup_open AS o
+    USING (SELECT series_id, bucket, writer FROM iot.rollup_open WHERE bucket < note_stored.until
+           ORDER BY series_id, bucket, writer FOR UPDATE) AS old
+    WHERE (o.series_id, o.bucket, o.writer) = (old.series_id, old.bucket, old.writer);
 END;
 $$;
 
--- Seals what lies before `until`, to be summed up next; false: there is nothing to sum up, or too much of it, since
--- closed time waits to be kept. Waits for the commits under way, and those that follow wait for it, so it gives up soon.
-CREATE FUNCTION iot.seal_before(until timestamptz) RETURNS boolean
-LANGUAGE plpgsql SET lock_timeout = '200ms' AS $$
+-- Adds to the sums of open quarters, each of which has one row at most here.
+CREATE FUNCTION iot.add_open(by_writer bigint, series integer[], buckets timestamptz[], counts bigint[],
+                             sums double precision[], minima double precision[], maxima double precision[],
+                             spreads double precision[], valid bigint[], errors bigint[]) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO iot.rollup_open AS o
+           (series_id, bucket, writer, sample_count, sum_value, min_value, max_value, squares, valid_count, error_count)
+    SELECT u.series_id, u.bucket, by_writer, u.n, u.s, u.least, u.most, u.spread, u.valid, u.errors
+    FROM unnest(series, buckets, counts, sums, minima, maxima, spreads, valid, errors)
+         AS u (series_id, bucket, n, s, least, most, spread, valid, errors)
+    ORDER BY 1, 2
+    ON CONFLICT (series_id, bucket, writer) DO UPDATE SET
+        sample_count = o.sample_count + EXCLUDED.sample_count,
+        sum_value = o.sum_value + EXCLUDED.sum_value,
+        min_value = least(o.min_value, EXCLUDED.min_value),
+        max_value = greatest(o.max_value, EXCLUDED.max_value),
+        -- As the database merges its own variances, from counts, sums and squares: in SQL, tiny values would be refused.
+        squares = (float8_combine(ARRAY[o.sample_count, o.sum_value, o.squares],
+                                  ARRAY[EXCLUDED.sample_count, EXCLUDED.sum_value, EXCLUDED.squares]))[3],
+        valid_count = o.valid_count + EXCLUDED.valid_count,
+        error_count = o.error_count + EXCLUDED.error_count;
+END;
+$$;
+
+-- Has quarters from `since` on summed up by whoever writes, from the next commit on; answers whether they are: not where
+-- those of an earlier time are still open. What is there of them is summed up now. Gives up as iot.close_before does.
+CREATE FUNCTION iot.sum_from(since timestamptz) RETURNS boolean
+LANGUAGE plpgsql SET lock_timeout = '800ms' AS $$
 DECLARE
     mark iot.watermark;
 BEGIN
-    SELECT * INTO mark FROM iot.watermark;
-    IF until <= greatest(mark.sealed_before, mark.stored_before) OR until > mark.stored_before + INTERVAL '1 hour' THEN
-        RETURN mark.summed_before < mark.sealed_before AND mark.stored_before < mark.sealed_before;
+    since := date_bin('15 minutes', since, '2000-01-03 00:00:00+00');
+    IF (SELECT summed_from FROM iot.watermark) <= since THEN
+        RETURN true;
     END IF;
     PERFORM pg_advisory_xact_lock(hashtext('herdstream'), 2);
-    UPDATE iot.watermark SET sealed_before = greatest(sealed_before, until);
-    RETURN true;
-END;
-$$;
-
--- Adds what is sealed to the sums of open quarters, unless another session is at it; answers how many sums it changed.
-CREATE FUNCTION iot.sum_open() RETURNS bigint
-LANGUAGE plpgsql SET plan_cache_mode = force_custom_plan AS $$
-DECLARE
-    since timestamptz;
-    until timestamptz;
-    n     bigint;
-BEGIN
-    IF NOT pg_try_advisory_xact_lock(hashtext('herdstream'), 4) THEN
-        RETURN 0;
+    SELECT * INTO mark FROM iot.watermark FOR UPDATE;
+    IF mark.summed_from <= since OR since < mark.stored_before THEN
+        RETURN mark.summed_from <= since;
     END IF;
-    SELECT greatest(summed_before, stored_before), sealed_before INTO since, until FROM iot.watermark;
-    INSERT INTO iot.rollup_open AS o
+    UPDATE iot.watermark SET summed_from = since;
+    INSERT INTO iot.rollup_open
            (series_id, bucket, sample_count, sum_value, min_value, max_value, squares, valid_count, error_count)
     SELECT s.series_id, b.*
     FROM iot.series AS s
@@ -215,28 +223,15 @@ BEGIN
                regr_sxx(value, value), count(*) FILTER (WHERE quality = 1),
                count(*) FILTER (WHERE quality NOT IN (0, 1))
         FROM iot.reading
-        WHERE series_id = s.series_id AND time >= since AND time < until
+        WHERE series_id = s.series_id AND time >= since AND time < mark.summed_from
         GROUP BY 1
-    ) AS b
-    ON CONFLICT (series_id, bucket) DO UPDATE SET
-        sample_count = o.sample_count + EXCLUDED.sample_count,
-        sum_value = o.sum_value + EXCLUDED.sum_value,
-        min_value = least(o.min_value, EXCLUDED.min_value),
-        max_value = greatest(o.max_value, EXCLUDED.max_value),
-        -- Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979.
-        squares = o.squares + EXCLUDED.squares
-                  + (o.sum_value / o.sample_count - EXCLUDED.sum_value / EXCLUDED.sample_count) ^ 2
-                    * o.sample_count * EXCLUDED.sample_count / (o.sample_count + EXCLUDED.sample_count),
-        valid_count = o.valid_count + EXCLUDED.valid_count,
-        error_count = o.error_count + EXCLUDED.error_count;
-    GET DIAGNOSTICS n = ROW_COUNT;
-    UPDATE iot.watermark SET summed_before = until;
-    RETURN n;
+    ) AS b;
+    RETURN true;
 END;
 $$;
 
 -- Quarters of an hour from `since` to `until`, times at which quarters begin and nothing is kept before: in parts that
--- are to be merged. `summed` is the watermark's summed_before, which the planner then knows: this becomes a part of the
+-- are to be merged. `summed` is the watermark's summed_from, which the planner then knows: this becomes a part of the
 -- statement that asks.
 CREATE FUNCTION iot.open_quarters(series integer[], since timestamptz, until timestamptz, summed timestamptz)
 RETURNS TABLE (series_id integer, bucket timestamptz, sample_count bigint, sum_value double precision,
@@ -244,32 +239,18 @@ RETURNS TABLE (series_id integer, bucket timestamptz, sample_count bigint, sum_v
                valid_count bigint, error_count bigint)
 LANGUAGE sql STABLE AS $$
     SELECT o.series_id, o.bucket, o.sample_count, o.sum_value, o.min_value, o.max_value,
-           sqrt(o.squares / NULLIF(o.sample_count - 1, 0)), o.valid_count, o.error_count
+           -- Tiny quotients would be refused.
+           CASE WHEN o.sample_count > 1 AND o.squares > 1e-280 THEN sqrt(o.squares / (o.sample_count - 1)) ELSE 0 END,
+           o.valid_count, o.error_count
     FROM iot.rollup_open AS o
-    WHERE o.series_id = ANY (series) AND o.bucket >= since AND o.bucket < least(until, summed)
-      AND (o.series_id, o.bucket) NOT IN (
-          SELECT d.series_id, d.bucket FROM iot.rollup_open_dirty AS d
-          WHERE d.series_id = ANY (series) AND d.bucket >= since AND d.bucket < until)
+    WHERE o.series_id = ANY (series) AND o.bucket >= greatest(since, summed) AND o.bucket < until
     UNION ALL
     SELECT r.series_id, date_bin('15 minutes', r.time, '2000-01-03 00:00:00+00'), count(*), sum(r.value), min(r.value),
            max(r.value), stddev(r.value), count(*) FILTER (WHERE r.quality = 1),
            count(*) FILTER (WHERE r.quality NOT IN (0, 1))
     FROM iot.reading AS r
-    WHERE r.series_id = ANY (series) AND r.time >= greatest(since, summed) AND r.time < until
+    WHERE r.series_id = ANY (series) AND r.time >= since AND r.time < least(until, summed)
     GROUP BY 1, 2
-    UNION ALL
-    SELECT d.series_id, d.bucket, b.*
-    FROM (SELECT DISTINCT d.series_id, d.bucket
-          FROM iot.rollup_open_dirty AS d
-          WHERE d.series_id = ANY (series) AND d.bucket >= since AND d.bucket < least(until, summed)) AS d
-    CROSS JOIN LATERAL (
-        SELECT count(*) AS sample_count, sum(r.value), min(r.value), max(r.value), stddev(r.value),
-               count(*) FILTER (WHERE r.quality = 1), count(*) FILTER (WHERE r.quality NOT IN (0, 1))
-        FROM iot.reading AS r
-        WHERE r.series_id = d.series_id AND r.time >= d.bucket AND r.time < d.bucket + INTERVAL '15 minutes'
-          AND r.time >= since AND r.time < least(until, summed)
-    ) AS b
-    WHERE b.sample_count > 0
 $$;
 
 -- The readings of a statement of an old writer: new qualities, new series, days, readings, and what they make dirty.
@@ -345,13 +326,23 @@ BEGIN
       ON (s.farm_id, s.device_uid, s.device_type, s.metric_name, s.metric_unit)
        = (i.farm_id, i.device_uid, i.device_type, i.metric_name, COALESCE(i.metric_unit, ''))
     WHERE i.id >= first AND i.time < mark.closed_before;
-    INSERT INTO iot.rollup_open_dirty (series_id, bucket)
-    SELECT DISTINCT s.series_id, date_bin('15 minutes', i.time, '2000-01-03 00:00:00+00')
-    FROM iot.inbox AS i
-    JOIN iot.series AS s
-      ON (s.farm_id, s.device_uid, s.device_type, s.metric_name, s.metric_unit)
-       = (i.farm_id, i.device_uid, i.device_type, i.metric_name, COALESCE(i.metric_unit, ''))
-    WHERE i.id >= first AND i.time >= mark.stored_before AND i.time < mark.sealed_before;
+    PERFORM iot.add_open(pg_current_xact_id()::text::bigint, array_agg(q.series_id), array_agg(q.bucket),
+                         array_agg(q.n), array_agg(q.s), array_agg(q.least), array_agg(q.most), array_agg(q.spread),
+                         array_agg(q.valid), array_agg(q.errors))
+    FROM (SELECT s.series_id, date_bin('15 minutes', i.time, '2000-01-03 00:00:00+00') AS bucket, count(*) AS n,
+                 sum(i.metric_value) AS s, min(i.metric_value) AS least, max(i.metric_value) AS most,
+                 regr_sxx(i.metric_value, i.metric_value) AS spread,
+                 count(*) FILTER (WHERE q.quality = 1) AS valid,
+                 count(*) FILTER (WHERE q.quality NOT IN (0, 1)) AS errors
+          FROM iot.inbox AS i
+          JOIN iot.series AS s
+            ON (s.farm_id, s.device_uid, s.device_type, s.metric_name, s.metric_unit)
+             = (i.farm_id, i.device_uid, i.device_type, i.metric_name, COALESCE(i.metric_unit, ''))
+          LEFT JOIN (SELECT name, min(quality) AS quality FROM iot.quality GROUP BY name) AS q
+            ON q.name = i.data_quality
+          WHERE i.id >= first AND i.time >= greatest(mark.stored_before, mark.summed_from)
+          GROUP BY 1, 2) AS q
+    HAVING count(*) > 0;
 
     INSERT INTO iot.tag_day (tag, tag_id, day, series_id)
     SELECT DISTINCT t.tag, t.id, date_bin('1 day', i.time, '2000-01-03 00:00:00+00'), s.series_id

@@ -136,7 +136,7 @@ END;
 $$;
 ROLLBACK;
 
--- Open quarters of an hour: summed up, and written into by old writers afterwards.
+-- Open quarters of an hour, summed up by old writers, too.
 CREATE FUNCTION seed.check_open() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM seed.same('open quarters', 'series_id, bucket, sample_count, ~sum_value, min_value, max_value, deviation',
@@ -147,7 +147,7 @@ BEGIN
                            / NULLIF(sum(sample_count) - 1, 0))::numeric, 4) AS deviation
          FROM iot.open_quarters((SELECT array_agg(series_id) FROM iot.series),
                                 (SELECT stored_before FROM iot.watermark), ''infinity'',
-                                (SELECT summed_before FROM iot.watermark))
+                                (SELECT summed_from FROM iot.watermark))
          GROUP BY 1, 2',
         'SELECT series_id, date_bin(''15 minutes'', time, ''2000-01-03 00:00:00+00'') AS bucket,
                 count(*) AS sample_count, sum(value) AS sum_value, min(value) AS min_value, max(value) AS max_value,
@@ -157,61 +157,75 @@ END;
 $$;
 CREATE FUNCTION seed.open_readings(since interval, until interval, base double precision) RETURNS void
 LANGUAGE sql AS $$
-    INSERT INTO seed.sensor_data (time, device_uid, device_type, farm_id, metric_name, metric_value)
-    SELECT at, device || base, 'collar', 7101, 'temperature', base + row_number() OVER ()
-    FROM iot.watermark AS w,
-         generate_series(w.stored_before + since, w.stored_before + until, INTERVAL '50 seconds') AS at,
-         unnest(ARRAY['open-1-', 'open-2-']) AS device;
-    INSERT INTO iot.sensor_data SELECT * FROM seed.sensor_data WHERE device_uid LIKE 'open-_-' || base
+    WITH new AS (
+        INSERT INTO seed.sensor_data (time, device_uid, device_type, farm_id, metric_name, metric_value)
+        SELECT at, device || base, 'collar', 7101, 'temperature', base + row_number() OVER ()
+        FROM iot.watermark AS w,
+             generate_series(w.stored_before + since, w.stored_before + until, INTERVAL '50 seconds') AS at,
+             unnest(ARRAY['open-1-', 'open-2-']) AS device
+        RETURNING *
+    )
+    INSERT INTO iot.sensor_data SELECT * FROM new
 $$;
 SELECT seed.open_readings('0', '20 minutes', 10);
 SELECT seed.check_open();
-SELECT iot.seal_before(stored_before + INTERVAL '12 minutes') FROM iot.watermark;
-SELECT seed.check_open();
-SELECT iot.sum_open();
-SELECT seed.check_open();
--- Added to, and summed up once.
-SELECT iot.seal_before(stored_before + INTERVAL '18 minutes') FROM iot.watermark;
-SELECT iot.sum_open();
-SELECT iot.sum_open();
-DO $$
+CREATE FUNCTION seed.check_sums() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    IF EXISTS (SELECT FROM iot.rollup_open_dirty)
-       OR (SELECT sum(sample_count) FROM iot.rollup_open)
-          <> (SELECT count(*) FROM iot.reading, iot.watermark WHERE time >= stored_before AND time < sealed_before) THEN
+    IF (SELECT sum(sample_count) FROM iot.rollup_open)
+       <> (SELECT count(*) FROM iot.reading, iot.watermark WHERE time >= summed_from) THEN
         RAISE EXCEPTION '% summed up', (SELECT sum(sample_count) FROM iot.rollup_open);
     END IF;
+    PERFORM seed.check_open();
 END;
 $$;
-SELECT seed.check_open();
--- What is written into a sealed quarter marks it, and is in the answer.
-SELECT seed.open_readings('1 minute', '2 minutes', 500);
-DO $$
-BEGIN
-    IF (SELECT count(*) FROM iot.rollup_open_dirty) <> 2 THEN
-        RAISE EXCEPTION '% quarters marked', (SELECT count(*) FROM iot.rollup_open_dirty);
-    END IF;
-END;
-$$;
-SELECT seed.check_open();
+-- What is there is summed up, once, and what comes, by several statements of a transaction and by several transactions.
+SELECT iot.sum_from(stored_before + INTERVAL '31 minutes') FROM iot.watermark;
+SELECT seed.open_readings('25 minutes', '45 minutes', 20);
+SELECT iot.sum_from(stored_before + INTERVAL '19 minutes') FROM iot.watermark;
+SELECT seed.check_sums();
+BEGIN;
+SELECT seed.open_readings('1 minute', '40 minutes', 500);
+SELECT seed.open_readings('16 minutes', '17 minutes', 500);
+COMMIT;
+SELECT seed.check_sums();
+SELECT seed.open_readings('1 minute', '20 minutes', 500);
+SELECT seed.check_sums();
 SELECT seed.check_answers();
--- It never moves back, nor far ahead of what is kept; sums and marks go once their quarters are kept.
+-- It begins no later than it did, and not before what is kept.
 DO $$
 BEGIN
-    IF iot.seal_before((SELECT stored_before + INTERVAL '10 minutes' FROM iot.watermark))
-       OR iot.seal_before((SELECT stored_before + INTERVAL '61 minutes' FROM iot.watermark))
-       OR (SELECT sealed_before - stored_before FROM iot.watermark) <> INTERVAL '18 minutes' THEN
-        RAISE EXCEPTION 'sealed: %', (SELECT w FROM iot.watermark AS w);
+    IF NOT iot.sum_from((SELECT stored_before + INTERVAL '30 minutes' FROM iot.watermark))
+       OR iot.sum_from((SELECT stored_before - INTERVAL '15 minutes' FROM iot.watermark))
+       OR (SELECT summed_from - stored_before FROM iot.watermark) <> INTERVAL '15 minutes' THEN
+        RAISE EXCEPTION 'summed up: %', (SELECT w FROM iot.watermark AS w);
     END IF;
 END;
 $$;
+-- Nothing that an old writer may write is refused for its sum.
+BEGIN;
+DO $$
+DECLARE
+    value double precision;
+BEGIN
+    FOREACH value IN ARRAY ARRAY[1e140, -1e140, 5e-324, 1e-300, 'NaN', 'Infinity', '-Infinity'] LOOP
+        INSERT INTO iot.sensor_data (time, device_uid, device_type, farm_id, metric_name, metric_value)
+        SELECT stored_before + INTERVAL '16 minutes', 'open-' || n, 'collar', 7101, 'temperature', value * n
+        FROM iot.watermark, (VALUES (1), (1), (-1)) AS v (n)
+        WHERE abs(value) <= 1e140 OR n = 1;
+    END LOOP;
+END;
+$$;
+SELECT count(*) FROM iot.open_quarters((SELECT array_agg(series_id) FROM iot.series),
+                                       (SELECT stored_before FROM iot.watermark), 'infinity',
+                                       (SELECT summed_from FROM iot.watermark));
+ROLLBACK;
+-- Sums go once their quarters are kept.
 SELECT iot.close_before(stored_before + INTERVAL '15 minutes') FROM iot.watermark;
 SELECT seed.check_open();
 \ir :refresh
 DO $$
 BEGIN
-    IF EXISTS (SELECT FROM iot.rollup_open WHERE bucket < (SELECT stored_before FROM iot.watermark))
-       OR EXISTS (SELECT FROM iot.rollup_open_dirty) THEN
+    IF EXISTS (SELECT FROM iot.rollup_open WHERE bucket < (SELECT stored_before FROM iot.watermark)) THEN
         RAISE EXCEPTION 'sums of kept quarters are left';
     END IF;
 END;

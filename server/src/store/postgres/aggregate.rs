@@ -6,10 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
-use sqlx::{FromRow as _, Row as _, postgres::PgRow};
+use sqlx::{Row as _, postgres::PgRow};
 
 use super::{
+    columns::{Columns, Time},
     error::unavailable,
     reading::{Reader, Statement},
     time,
@@ -70,7 +70,7 @@ pub(super) async fn buckets(
 fn untagged(mark: &Watermark, level: Level, percentiles: bool) -> (&'static str, Vec<Micros>) {
     use Level::{Day, Hour, QuarterHour};
     let [quarters, hours, days] = Level::ALL.map(|level| mark.kept_until_us(level));
-    let summed = mark.summed_before_us.unwrap_or(Micros::MIN);
+    let summed = mark.summed_from_us.unwrap_or(Micros::MAX);
     match (level, percentiles) {
         (QuarterHour, _) => (sql!("buckets_15min"), vec![quarters, summed]),
         (Hour, true) => (sql!("buckets_hourly"), vec![hours]),
@@ -126,26 +126,24 @@ fn spans(cut: &Cut) -> Vec<Micros> {
     }
 }
 
-/// Columns of the statements about buckets, in their order: by name they would be looked up for every row.
-type Row = (i32, DateTime<Utc>, i64, f64, f64, f64, Option<f64>, Option<f64>, Option<f64>, i64, i64);
-
-/// A series and its bucket.
+/// A series and its bucket, from the columns of the statements about buckets.
 fn bucket(row: &PgRow) -> Result<(i32, Bucket), sqlx::Error> {
-    let (series, start, count, sum, min, max, stddev, median, p95, valid_count, error_count) =
-        Row::from_row(row)?;
-    let count = count as u64;
-    let deviation = stddev.unwrap_or_default();
+    let mut columns = Columns::from(row, 0);
+    let (series, Time(start_us)) = (columns.take()?, columns.take()?);
+    let count = columns.take::<i64>()? as u64;
+    let (sum, min, max) = (columns.take()?, columns.take()?, columns.take()?);
+    let deviation: f64 = columns.maybe()?.unwrap_or_default();
     let bucket = Bucket {
-        start_us: time::micros(start),
+        start_us,
         count,
-        valid_count: valid_count as u64,
-        error_count: error_count as u64,
         sum,
         min,
         max,
         squares: deviation * deviation * count.saturating_sub(1) as f64,
-        median,
-        p95,
+        median: columns.maybe()?,
+        p95: columns.maybe()?,
+        valid_count: columns.take::<i64>()? as u64,
+        error_count: columns.take::<i64>()? as u64,
     };
     Ok((series, bucket))
 }

@@ -1,6 +1,6 @@
 //! From a group to one transaction.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, ptr, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
@@ -14,7 +14,7 @@ use super::{
     error::{Kind, kind, unavailable},
     late::{self, Marked},
     ledger::{self, Standing},
-    open::Open,
+    open::{self, Open},
     others,
     rows::{self, MilkingRow, Row},
     series::DeviceKey,
@@ -165,7 +165,6 @@ impl Work<'_> {
         let dropped_milkings = begun.refuse_milkings(&mut transaction, &mut milkings).await?;
         let (refused, refused_milkings) = self.write_rows(&mut transaction, &readings, &milkings).await?;
         let marks = begun.mark(&mut transaction, &readings, self.marked).await?;
-        let unstored = begun.count_unstored(&readings);
         let notes = self.tags.note(&mut transaction, &readings).await?;
         let mut records = Vec::new();
         for (field, refused) in [(late::FIELD, &dropped), ("readings", &refused)] {
@@ -198,12 +197,21 @@ impl Work<'_> {
         for part in parts {
             outcomes.push(part.outcome(&mut transaction).await?);
         }
+        let written = |row: &&Row<'_>| !refused.iter().any(|(other, _)| ptr::eq(other.reading, row.reading));
+        let open_us = begun.open_from_us();
+        let open: Vec<&Row<'_>> =
+            readings.iter().filter(|row| row.reading.time_us >= open_us).filter(written).collect();
+        if let Some(summed_us) = begun.summed_from_us() {
+            let summed: Vec<&Row<'_>> =
+                open.iter().filter(|row| row.reading.time_us >= summed_us).copied().collect();
+            open::sum_up(&mut transaction, &summed).await?;
+        }
         self.attempts.begin(self.group, number, changed, &outcomes);
         transaction.commit().await?;
         self.attempts.finish(self.group);
         self.tags.learn(notes);
         self.marked.learn(marks);
-        self.open.add(unstored);
+        self.open.add(open.len());
         Ok((outcomes, heard))
     }
 

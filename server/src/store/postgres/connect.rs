@@ -12,7 +12,7 @@ use sqlx::{
 use super::{
     direct,
     error::{OpenError, explain},
-    migrate,
+    migrate, nodelay,
     profile::{Facts, Profile, detect},
 };
 
@@ -142,6 +142,7 @@ pub(super) async fn connect(config: &PostgresConfig) -> Result<(PgPool, Facts), 
     drop(connection.close().await);
 
     let session = session(config, &facts);
+    let port = options.get_port();
     let pool = PgPoolOptions::new()
         .min_connections(config.pool_min.min(config.pool_max))
         .max_connections(config.pool_max)
@@ -157,7 +158,10 @@ pub(super) async fn connect(config: &PostgresConfig) -> Result<(PgPool, Facts), 
         })
         .after_connect(move |connection, _| {
             let session = session.clone();
-            Box::pin(async move { connection.execute(sqlx::AssertSqlSafe(session)).await.map(drop) })
+            Box::pin(async move {
+                nodelay::set(port);
+                connection.execute(sqlx::AssertSqlSafe(session)).await.map(drop)
+            })
         })
         .connect_lazy_with(options);
     Ok((pool, facts))

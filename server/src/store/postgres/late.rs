@@ -19,8 +19,8 @@ use crate::{
 /// Marks kept in memory. What is forgotten is marked once more.
 const CACHED: usize = 200_000;
 
-/// A closed hour of a series, or a sealed quarter of an hour that is open, by its level and start.
-pub(super) type Mark = (SeriesId, Level, Micros);
+/// A closed hour of a series, by its start.
+pub(super) type Mark = (SeriesId, Micros);
 
 /// Marks that were committed since a refresh looked last: nobody takes them away before he has looked again, so that
 /// their hours need no other.
@@ -83,7 +83,7 @@ pub(super) struct Begun {
     pub(super) number: i64,
     closed_before_us: Option<Micros>,
     stored_before_us: Option<Micros>,
-    sealed_before_us: Option<Micros>,
+    summed_from_us: Option<Micros>,
     reading_kept_from_us: Option<Micros>,
     milking_kept_from_us: Option<Micros>,
     round: Round,
@@ -99,7 +99,7 @@ pub(super) async fn begin(connection: &mut PgConnection) -> Result<Begun, sqlx::
         number: row.try_get("commit_number")?,
         closed_before_us: maybe_us(&row, "closed_before")?,
         stored_before_us: maybe_us(&row, "stored_before")?,
-        sealed_before_us: maybe_us(&row, "sealed_before")?,
+        summed_from_us: maybe_us(&row, "summed_from")?,
         reading_kept_from_us: maybe_us(&row, "reading_kept_from")?,
         milking_kept_from_us: maybe_us(&row, "milking_kept_from")?,
         round: Round { looked_mark: row.try_get("looked_mark")?, started: row.try_get("started")? },
@@ -132,42 +132,37 @@ impl Begun {
         refuse(connection, "milking", kept_from_us, rows, |row| row.milking.time_us).await
     }
 
-    /// How many lie in buckets that are not kept.
-    pub(super) fn count_unstored(&self, rows: &[Row<'_>]) -> usize {
-        let stored_us = self.stored_before_us.unwrap_or(Micros::MIN);
-        rows.iter().filter(|row| row.reading.time_us >= stored_us).count()
+    /// Where open time begins: nothing is kept of it.
+    pub(super) fn open_from_us(&self) -> Micros {
+        self.stored_before_us.unwrap_or(Micros::MIN)
     }
 
-    /// Marks the closed hours and the sealed quarters of an hour that get readings, unless they are known to be marked;
-    /// answers what is to be learnt once the transaction is committed. Live data marks nothing.
+    /// From when on open quarters of an hour are summed up; None: nowhere.
+    pub(super) fn summed_from_us(&self) -> Option<Micros> {
+        self.summed_from_us.map(|summed_us| summed_us.max(self.open_from_us()))
+    }
+
+    /// Marks the closed hours that get readings, unless they are known to be marked; answers what is to be learnt once
+    /// the transaction is committed. Live data marks nothing.
     pub(super) async fn mark(
         &self,
         connection: &mut PgConnection,
         rows: &[Row<'_>],
         marked: &Marked,
     ) -> Result<(Round, Vec<Mark>), sqlx::Error> {
-        let sealed_us =
-            self.stored_before_us.unwrap_or(Micros::MIN)..self.sealed_before_us.unwrap_or(Micros::MIN);
-        let closed_us = Micros::MIN..self.closed_before_us.unwrap_or(Micros::MIN);
-        let mut marked_now = Vec::new();
-        for (level, span_us, sql) in [
-            (Level::Hour, closed_us, sql!("mark_dirty")),
-            (Level::QuarterHour, sealed_us, sql!("mark_open_dirty")),
-        ] {
-            let mut marks: Vec<Mark> = (rows.iter())
-                .filter(|row| span_us.contains(&row.reading.time_us))
-                .map(|row| (row.reading.series, level, level.floor(row.reading.time_us)))
-                .collect();
-            marks.dedup();
-            let marks = marked.unknown(self.round, marks);
-            if !marks.is_empty() {
-                let of = |&(series, _, start_us): &Mark| (series.0 as i32, time::at(start_us));
-                let (series, starts): (Vec<i32>, Vec<DateTime<Utc>>) = marks.iter().map(of).unzip();
-                sqlx::query(sql).bind(series).bind(starts).execute(&mut *connection).await?;
-            }
-            marked_now.extend(marks);
+        let closed_us = self.closed_before_us.unwrap_or(Micros::MIN);
+        let mut marks: Vec<Mark> = (rows.iter())
+            .filter(|row| row.reading.time_us < closed_us)
+            .map(|row| (row.reading.series, Level::Hour.floor(row.reading.time_us)))
+            .collect();
+        marks.dedup();
+        let marks = marked.unknown(self.round, marks);
+        if !marks.is_empty() {
+            let of = |&(series, hour_us): &Mark| (series.0 as i32, time::at(hour_us));
+            let (series, hours): (Vec<i32>, Vec<DateTime<Utc>>) = marks.iter().map(of).unzip();
+            sqlx::query(sql!("mark_dirty")).bind(series).bind(hours).execute(connection).await?;
         }
-        Ok((self.round, marked_now))
+        Ok((self.round, marks))
     }
 }
 
@@ -204,8 +199,7 @@ mod tests {
 
     #[test]
     fn marks_count_until_a_refresh_looks_or_the_database_starts() {
-        let marks =
-            |hours: &[i64]| hours.iter().map(|hour| (SeriesId(1), Level::Hour, *hour)).collect::<Vec<Mark>>();
+        let marks = |hours: &[i64]| hours.iter().map(|hour| (SeriesId(1), *hour)).collect::<Vec<Mark>>();
         let started = |second| DateTime::from_timestamp(second, 0);
         let first = Round { looked_mark: 7, started: started(1) };
         let marked = Marked::new();

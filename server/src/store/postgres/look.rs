@@ -54,6 +54,13 @@ impl Look for PostgresLook {
         read::latest(&mut *self.reader().await?, series).await
     }
 
+    async fn find_latest(
+        &self,
+        filter: SeriesFilter,
+    ) -> Result<Vec<(SeriesId, SeriesKey, Option<Reading>)>, StoreError> {
+        read::find_latest(&mut *self.reader().await?, &filter).await
+    }
+
     async fn range(&self, range: SeriesRange) -> Result<Vec<Reading>, StoreError> {
         read::range(&mut *self.reader().await?, &range).await
     }

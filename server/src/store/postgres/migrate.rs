@@ -34,12 +34,12 @@ macro_rules! files {
 }
 
 const POSTGRES: &[File] = files! {
-    "common": 1 "0001_tables", 4 "0004_public_views", 5 "0005_old_writers", 7 "0007_public_aggregates", 9 "0009_closing", 11 "0011_truth";
+    "common": 1 "0001_tables", 4 "0004_public_views", 5 "0005_old_writers", 7 "0007_public_aggregates", 9 "0009_closing", 11 "0011_truth", 12 "0012_daily_parts";
     "postgres": 2 "0002_chunks", 3 "0003_days", 6 "0006_rollups", 8 "0008_lifecycle", 10 "0010_keeping";
 };
 
 const TIMESCALE: &[File] = files! {
-    "common": 1 "0001_tables", 4 "0004_public_views", 5 "0005_old_writers", 7 "0007_public_aggregates", 9 "0009_closing", 11 "0011_truth";
+    "common": 1 "0001_tables", 4 "0004_public_views", 5 "0005_old_writers", 7 "0007_public_aggregates", 9 "0009_closing", 11 "0011_truth", 12 "0012_daily_parts";
     "timescale": 2 "0002_chunks", 3 "0003_days", 6 "0006_rollups", 8 "0008_lifecycle", 10 "0010_keeping";
 };
 

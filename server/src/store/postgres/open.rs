@@ -1,44 +1,89 @@
-//! Sums of open quarters of an hour: a question about them reads what came since, not all of them.
-//!
-//! Two transactions, each of which leaves truth. The first seals time, so that whoever commits into it from then on marks
-//! the quarter; the second adds what is sealed to the sums. They lie in the database: every server reads them, whoever
-//! made them and whoever wrote the readings.
+//! Sums of open quarters of an hour: each commit adds what it writes to them, so that a question need not read it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sqlx::PgPool;
+use chrono::{DateTime, Utc};
+use sqlx::{PgConnection, PgPool};
 
-use super::{error::unavailable, time};
-use crate::{model::Micros, store::StoreError};
+use super::{
+    error::{is_locked, unavailable},
+    rows::Row,
+    time,
+};
+use crate::{
+    model::Micros,
+    store::{Bucket, Level, StoreError},
+};
 
-/// What this server has written into open quarters.
+/// What this server has written into open buckets.
 #[derive(Default)]
 pub(super) struct Open {
-    /// Readings since it last summed up.
-    unsummed: AtomicU64,
+    /// Readings since it was last asked for sums.
+    readings: AtomicU64,
 }
 
 impl Open {
     /// Notes readings that were committed.
     pub(super) fn add(&self, readings: usize) {
-        self.unsummed.fetch_add(readings as u64, Ordering::Relaxed);
+        self.readings.fetch_add(readings as u64, Ordering::Relaxed);
     }
 
     /// See [`crate::store::Store::sum_open`].
-    pub(super) async fn sum(&self, pool: &PgPool, before_us: Micros, least: u64) -> Result<(), StoreError> {
-        let unsummed = self.unsummed.load(Ordering::Relaxed);
-        if unsummed < least {
+    pub(super) async fn sum(&self, pool: &PgPool, from_us: Micros, least: u64) -> Result<(), StoreError> {
+        if self.readings.swap(0, Ordering::Relaxed) < least {
             return Ok(());
         }
-        let summed = async {
-            let seal = sqlx::query_scalar(sql!("seal_before")).bind(time::at(before_us));
-            if seal.fetch_one(pool).await? {
-                sqlx::query(sql!("sum_open")).execute(pool).await?;
-            }
-            Ok(())
-        };
-        summed.await.map_err(unavailable)?;
-        self.unsummed.fetch_sub(unsummed, Ordering::Relaxed);
-        Ok(())
+        match sqlx::query(sql!("sum_from")).bind(time::at(from_us)).execute(pool).await {
+            // By a long transaction that writes: it is asked for again.
+            Err(error) if is_locked(&error) => Ok(()),
+            done => done.map(drop).map_err(unavailable),
+        }
+    }
+}
+
+/// Adds readings, by series and time, to the sums of their quarters. The last statement of a transaction: whoever writes
+/// the same series waits for its end.
+pub(super) async fn sum_up(connection: &mut PgConnection, rows: &[&Row<'_>]) -> Result<(), sqlx::Error> {
+    let quarter = |row: &Row<'_>| (row.reading.series, Level::QuarterHour.floor(row.reading.time_us));
+    let mut sums = Sums::default();
+    for run in rows.chunk_by(|a, b| quarter(a) == quarter(b)) {
+        let (series, start_us) = quarter(run[0]);
+        let values: Vec<f64> = run.iter().map(|row| row.reading.value).collect();
+        let qualities: Vec<_> = run.iter().map(|row| row.reading.quality).collect();
+        sums.push(series.0 as i32, &Bucket::of_values(start_us, &values, &qualities));
+    }
+    if sums.series.is_empty() {
+        return Ok(());
+    }
+    let query = sqlx::query(sql!("add_open")).bind(sums.series).bind(sums.starts).bind(sums.counts);
+    let query = query.bind(sums.sums).bind(sums.minima).bind(sums.maxima).bind(sums.squares);
+    query.bind(sums.valid).bind(sums.errors).execute(connection).await.map(drop)
+}
+
+/// Buckets by column.
+#[derive(Default)]
+struct Sums {
+    series: Vec<i32>,
+    starts: Vec<DateTime<Utc>>,
+    counts: Vec<i64>,
+    sums: Vec<f64>,
+    minima: Vec<f64>,
+    maxima: Vec<f64>,
+    squares: Vec<f64>,
+    valid: Vec<i64>,
+    errors: Vec<i64>,
+}
+
+impl Sums {
+    fn push(&mut self, series: i32, bucket: &Bucket) {
+        self.series.push(series);
+        self.starts.push(time::at(bucket.start_us));
+        self.counts.push(bucket.count as i64);
+        self.sums.push(bucket.sum);
+        self.minima.push(bucket.min);
+        self.maxima.push(bucket.max);
+        self.squares.push(bucket.squares);
+        self.valid.push(bucket.valid_count as i64);
+        self.errors.push(bucket.error_count as i64);
     }
 }

@@ -2,22 +2,26 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sqlx::{Row as _, postgres::PgRow};
+use sqlx::postgres::PgRow;
 
 use super::{
     aggregate::animal_and_zone,
+    columns::{Columns, Time},
     error::unavailable,
     ledger::signed,
     reading::{Reader, Statement},
-    time,
+    series, time,
 };
 use crate::{
-    model::{DAY_US, Micros, Quality, Reading, SeriesId, now_us},
-    store::{SeriesRange, StoreError},
+    model::{DAY_US, Micros, Quality, Reading, SeriesId, SeriesKey, now_us},
+    store::{SeriesFilter, SeriesRange, StoreError},
 };
 
 /// The newest readings are looked for from so long ago on first: most series have one, and most chunks are older.
 const RECENTLY_US: Micros = DAY_US;
+
+/// A series with its newest reading.
+type Found = (SeriesId, SeriesKey, Option<Reading>);
 
 /// The newest reading of each series that has one.
 pub(super) async fn latest(reader: &mut Reader, series: &[SeriesId]) -> Result<Vec<Reading>, StoreError> {
@@ -33,6 +37,30 @@ pub(super) async fn latest(reader: &mut Reader, series: &[SeriesId]) -> Result<V
     Ok(found)
 }
 
+/// The series that match, each with its newest reading: in one round trip, if all have a recent one.
+pub(super) async fn find_latest(
+    reader: &mut Reader,
+    filter: &SeriesFilter,
+) -> Result<Vec<Found>, StoreError> {
+    let recently_us = now_us() - RECENTLY_US;
+    let bind = |query| series::matching(query, filter).bind(time::at(recently_us));
+    let rows = reader.all(sql!("find_latest"), bind).await?;
+    let found = |row: &PgRow| -> Result<Found, sqlx::Error> {
+        let (id, key) = series::series(row)?;
+        Ok((id, key, reading(row, 6)?))
+    };
+    let mut found: Vec<Found> = rows.iter().map(found).collect::<Result<_, _>>().map_err(unavailable)?;
+    let quiet: Vec<SeriesId> =
+        found.iter().filter(|(.., newest)| newest.is_none()).map(|(id, ..)| *id).collect();
+    if !quiet.is_empty() {
+        let mut older = newest(reader, &quiet, (Micros::MIN, recently_us)).await?.into_iter().peekable();
+        for (id, _, newest) in found.iter_mut().filter(|(.., newest)| newest.is_none()) {
+            *newest = older.next_if(|reading| reading.series == *id);
+        }
+    }
+    Ok(found)
+}
+
 /// The newest readings from `start_us` to before `end_us`, in the order of `series`.
 async fn newest(
     reader: &mut Reader,
@@ -42,7 +70,7 @@ async fn newest(
     let ids: Vec<i32> = series.iter().map(|id| id.0 as i32).collect();
     let bind = |query: Statement| query.bind(ids.clone()).bind(time::at(start_us)).bind(time::at(end_us));
     let rows = reader.all(sql!("latest_readings"), bind).await?;
-    rows.iter().map(reading).collect::<Result<_, _>>().map_err(unavailable)
+    rows.iter().filter_map(|row| reading(row, 0).transpose()).collect::<Result<_, _>>().map_err(unavailable)
 }
 
 /// Readings of one series, by time; equal times in the order of their commits.
@@ -61,7 +89,7 @@ pub(super) async fn range(reader: &mut Reader, range: &SeriesRange) -> Result<Ve
     let mut readings: Vec<Reading> = Vec::new();
     let mut text_bytes = 0;
     let take = |row: PgRow| {
-        let reading = reading(&row)?;
+        let Some(reading) = reading(&row, 0)? else { return Ok(true) };
         let texts = [&reading.session_id, &reading.metadata];
         text_bytes += texts.into_iter().flatten().map(|text| text.len()).sum::<usize>();
         readings.push(reading);
@@ -71,19 +99,22 @@ pub(super) async fn range(reader: &mut Reader, range: &SeriesRange) -> Result<Ve
     Ok(readings)
 }
 
-fn reading(row: &PgRow) -> Result<Reading, sqlx::Error> {
-    let text = |column| row.try_get::<Option<String>, _>(column).map(|text| text.map(String::into_boxed_str));
-    Ok(Reading {
-        series: SeriesId(row.try_get::<i32, _>("series_id")? as u32),
-        time_us: time::micros(row.try_get("time")?),
-        value: row.try_get("value")?,
+/// A reading, from the columns of the statements about readings, which begin at a place; None: there is none.
+fn reading(row: &PgRow, first: usize) -> Result<Option<Reading>, sqlx::Error> {
+    let mut columns = Columns::from(row, first);
+    let Some(series) = columns.maybe::<i32>()? else { return Ok(None) };
+    let (Time(time_us), value, _) = (columns.take()?, columns.take()?, columns.take::<i16>()?);
+    Ok(Some(Reading {
+        series: SeriesId(series as u32),
+        time_us,
+        value,
         quality: Quality::Valid,
-        is_interpolated: row.try_get("is_interpolated")?,
-        animal_id: row.try_get("animal_id")?,
-        zone_id: row.try_get("zone_id")?,
-        battery_level: row.try_get("battery_level")?,
-        signal_strength: row.try_get("signal_strength")?,
-        session_id: text("session_id")?,
-        metadata: text("metadata")?,
-    })
+        is_interpolated: columns.take()?,
+        animal_id: columns.maybe()?,
+        zone_id: columns.maybe()?,
+        battery_level: columns.maybe()?,
+        signal_strength: columns.maybe()?,
+        session_id: columns.maybe()?,
+        metadata: columns.maybe()?,
+    }))
 }

@@ -132,16 +132,18 @@ pub(super) async fn find(
     reader: &mut Reader,
     filter: &SeriesFilter,
 ) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError> {
-    let bind = |query: Statement| {
-        query
-            .bind(filter.farm_id)
-            .bind(filter.device_uid.clone())
-            .bind(filter.metric_names.clone())
-            .bind(filter.after.map(|id| id.0 as i32))
-            .bind(filter.limit.map(|limit| signed(limit as u64)))
-    };
-    let rows = reader.all(sql!("find_series"), bind).await?;
+    let rows = reader.all(sql!("find_series"), |query| matching(query, filter)).await?;
     rows.iter().map(series).collect::<Result<_, _>>().map_err(unavailable)
+}
+
+/// Binds what series are chosen by.
+pub(super) fn matching(query: Statement, filter: &SeriesFilter) -> Statement {
+    query
+        .bind(filter.farm_id)
+        .bind(filter.device_uid.clone())
+        .bind(filter.metric_names.clone())
+        .bind(filter.after.map(|id| id.0 as i32))
+        .bind(filter.limit.map(|limit| signed(limit as u64)))
 }
 
 /// The series with a reading that carries `tag` on one of these days, by number.
@@ -157,7 +159,7 @@ pub(super) async fn tagged(
     rows.iter().map(series).collect::<Result<_, _>>().map_err(unavailable)
 }
 
-fn series(row: &PgRow) -> Result<(SeriesId, SeriesKey), sqlx::Error> {
+pub(super) fn series(row: &PgRow) -> Result<(SeriesId, SeriesKey), sqlx::Error> {
     let key = SeriesKey {
         farm_id: row.try_get("farm_id")?,
         device_uid: row.try_get("device_uid")?,

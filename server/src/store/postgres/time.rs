@@ -22,3 +22,9 @@ pub(super) fn maybe(time_us: Option<Micros>) -> Option<DateTime<Utc>> {
 pub(super) fn micros(time: DateTime<Utc>) -> Micros {
     time.timestamp_micros()
 }
+
+/// Microseconds since 1970 of a time that the database sends: it counts from 2000 on.
+pub(super) fn of_database(time_us: i64) -> Micros {
+    const SINCE_1970_US: Micros = 946_684_800_000_000;
+    time_us.saturating_add(SINCE_1970_US)
+}

@@ -12,8 +12,8 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Watermark {
     pub(super) lifecycle: Lifecycle,
-    /// Sums of open quarters hold what was read before it.
-    pub(super) summed_before_us: Option<Micros>,
+    /// From when on open quarters are summed up; None: nowhere.
+    pub(super) summed_from_us: Option<Micros>,
 }
 
 impl Watermark {
@@ -31,7 +31,7 @@ impl Watermark {
                     maybe_us(row, "rollup_daily_kept_from")?,
                 ],
             },
-            summed_before_us: maybe_us(row, "summed_before")?,
+            summed_from_us: maybe_us(row, "summed_from")?,
         })
     }
 

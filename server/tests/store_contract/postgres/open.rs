@@ -10,7 +10,9 @@ use secrecy::ExposeSecret as _;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 
 use super::{super::laws::Fixture as _, Database};
-use crate::store_contract::rows::{DAY, HOUR, MINUTE, NOON, SECOND, reading, resolve, write};
+use crate::store_contract::rows::{DAY, HOUR, MINUTE, NOON, reading, resolve, write};
+
+const QUARTER: Micros = 15 * MINUTE;
 
 /// Readings of a series in open time, each with its value.
 async fn fill(store: &dyn Store, offsets: &[Micros], value: f64) -> SeriesId {
@@ -30,69 +32,108 @@ async fn beside(database: &Database) -> PgConnection {
     PgConnection::connect(database.config.url.expose_secret()).await.expect("the database answers")
 }
 
+/// Readings that are summed up.
+async fn summed(connection: &mut PgConnection) -> i64 {
+    let sums = "SELECT COALESCE(sum(sample_count), 0)::bigint FROM iot.rollup_open";
+    sqlx::query_scalar(sums).fetch_one(connection).await.unwrap()
+}
+
 #[tokio::test]
-async fn a_question_reads_sums_and_what_came_since_they_were_made() {
+async fn a_question_reads_sums_and_not_what_is_in_them() {
     let Some(database) = Database::plain().await else { return };
     let store = database.store();
     store.refresh(Refresh { close_before_us: NOON, span_us: None }).await.unwrap();
-    let series = fill(&*store, &[0, MINUTE, 2 * MINUTE, 16 * MINUTE], 2.0).await;
-    // Too few to be worth it.
-    store.sum_open(NOON + 20 * MINUTE, 5).await.unwrap();
+    let series = fill(&*store, &[0, MINUTE, 16 * MINUTE], 2.0).await;
     let mut other = beside(&database).await;
-    let sums = "SELECT COALESCE(sum(sample_count), 0)::bigint FROM iot.rollup_open";
-    assert_eq!(sqlx::query_scalar::<_, i64>(sums).fetch_one(&mut other).await.unwrap(), 0);
-    store.sum_open(NOON + 20 * MINUTE, 4).await.unwrap();
-    assert_eq!(sqlx::query_scalar::<_, i64>(sums).fetch_one(&mut other).await.unwrap(), 4);
+    // Too few to be worth it.
+    store.sum_open(NOON + QUARTER, 4).await.unwrap();
+    fill(&*store, &[2 * MINUTE, 17 * MINUTE], 2.0).await;
+    assert_eq!(summed(&mut other).await, 0);
+    // What is there of the second quarter is summed up at once, and what comes, with what is written.
+    store.sum_open(NOON + QUARTER, 2).await.unwrap();
+    assert_eq!(summed(&mut other).await, 2);
+    fill(&*store, &[3 * MINUTE, 20 * MINUTE, 18 * MINUTE, 31 * MINUTE], 3.0).await;
+    assert_eq!(summed(&mut other).await, 5);
+    let bucket = hour(&*store, series).await.unwrap();
+    assert_eq!((bucket.count, bucket.sum, bucket.min, bucket.max), (9, 22.0, 2.0, 3.0));
     // It really is the sums that are read: without the readings, too.
     other.execute("TRUNCATE iot.reading").await.unwrap();
-    fill(&*store, &[21 * MINUTE], 5.0).await;
     let bucket = hour(&*store, series).await.unwrap();
-    assert_eq!((bucket.count, bucket.sum, bucket.min, bucket.max), (5, 13.0, 2.0, 5.0));
-    // And not where something was written into their quarter since: of the first one only this is left.
-    fill(&*store, &[3 * MINUTE], 7.0).await;
-    let bucket = hour(&*store, series).await.unwrap();
-    assert_eq!((bucket.count, bucket.sum, bucket.max), (3, 14.0, 7.0));
+    assert_eq!((bucket.count, bucket.sum), (5, 13.0));
+    // They count until their quarters are kept, and go then.
+    store.refresh(Refresh { close_before_us: NOON + 2 * QUARTER, span_us: None }).await.unwrap();
+    assert_eq!(summed(&mut other).await, 1);
+    assert_eq!(hour(&*store, series).await.unwrap().count, 1);
 }
 
+#[tokio::test]
+async fn values_that_arithmetic_cannot_hold_are_summed_up() {
+    let Some(database) = Database::plain().await else { return };
+    let store = database.store();
+    store.refresh(Refresh { close_before_us: NOON, span_us: None }).await.unwrap();
+    let series = fill(&*store, &[0], 0.0).await;
+    store.sum_open(NOON, 0).await.unwrap();
+    for value in [1e140, -1e140, 5e-324, 1e-300, -1e-160] {
+        fill(&*store, &[MINUTE], value).await;
+        fill(&*store, &[MINUTE, MINUTE], value).await;
+    }
+    let bucket = hour(&*store, series).await.unwrap();
+    assert_eq!((bucket.count, bucket.min, bucket.max), (16, -1e140, 1e140));
+    // Alone, too, where a square is less than the least number.
+    store.refresh(Refresh { close_before_us: NOON + QUARTER, span_us: None }).await.unwrap();
+    for value in [5e-324, 1e-300, -1e-160] {
+        fill(&*store, &[QUARTER], value).await;
+    }
+    assert_eq!(hour(&*store, series).await.unwrap().count, 19);
+}
+
+/// Two servers write the same series while sums begin, quarters are kept, and an old writer takes its time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_committed_while_time_is_sealed_is_in_the_sums_or_marks_them() {
+async fn what_is_committed_while_sums_begin_is_in_them_once() {
     let Some(database) = Database::plain().await else { return };
     let (first, second) = (database.store(), database.beside().await);
     first.refresh(Refresh { close_before_us: NOON, span_us: None }).await.unwrap();
     let series = resolve(&*first, 0).await;
-    let steps = 60;
+    write(&*first, vec![reading(series, NOON, 0.0)]).await;
+    let mut old = beside(&database).await;
+    old.execute("BEGIN").await.unwrap();
+    let insert = "INSERT INTO iot.sensor_data (time, device_uid, device_type, farm_id, metric_name, metric_unit, \
+                  metric_value) SELECT $1, device_uid, device_type, farm_id, metric_name, metric_unit, 0.5 \
+                  FROM iot.series";
+    let at = |offset: Micros| chrono::DateTime::from_timestamp_micros(NOON + offset).unwrap();
+    let steps: i32 = 60;
     let writers = [Arc::clone(&first), Arc::clone(&second)].map(|store| {
         tokio::spawn(async move {
             for step in 0..steps {
-                // Now and then into what was sealed long ago.
-                let at = NOON + if step % 7 == 0 { step % 3 * SECOND } else { step * 10 * SECOND };
-                write(&*store, vec![reading(series, at, f64::from(step as i32))]).await;
+                let at_us = NOON + i64::from(step * 7 % steps) * MINUTE / 2;
+                write(&*store, vec![reading(series, at_us, f64::from(step))]).await;
             }
         })
     });
-    let summing = [first, second].map(|store| {
-        tokio::spawn(async move {
-            for step in 0..steps {
-                // A commit may be in the way for longer than sealing waits.
-                drop(store.sum_open(NOON + (step - 1) * 10 * SECOND, 0).await);
-                let count = hour(&*store, series).await.map_or(0, |bucket| bucket.count);
-                assert!(count <= 2 * steps as u64, "{count} of {} counted", 2 * steps);
-                tokio::time::sleep(Duration::from_millis(2)).await;
+    let asking = tokio::spawn(async move {
+        for step in 0..steps {
+            if step == 10 {
+                second.sum_open(NOON, 0).await.unwrap();
             }
-        })
+            let count = hour(&*second, series).await.map_or(0, |bucket| bucket.count);
+            assert!(count <= 2 + 2 * steps as u64, "{count} of {} counted", 2 * steps);
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
     });
-    for task in writers.into_iter().chain(summing) {
+    for task in writers.into_iter().chain([asking]) {
         task.await.unwrap();
     }
     let store = database.store();
-    let expected: f64 = 2.0 * (0..steps).map(|step| f64::from(step as i32)).sum::<f64>();
+    // Nobody waited for the old writer, who begins only now, and is waited for by nobody.
+    old.execute(sqlx::query(insert).bind(at(MINUTE))).await.unwrap();
+    write(&*store, vec![reading(series, NOON + MINUTE, 0.0)]).await;
+    old.execute("COMMIT").await.unwrap();
+    let expected = 2.0 * (0..steps).map(f64::from).sum::<f64>() + 0.5;
     let bucket = hour(&*store, series).await.unwrap();
-    assert_eq!((bucket.count, bucket.sum), (2 * steps as u64, expected));
+    assert_eq!((bucket.count, bucket.sum), (2 * steps as u64 + 3, expected));
     // Kept, it is the same, and the sums are gone.
     store.refresh(Refresh { close_before_us: NOON + DAY, span_us: None }).await.unwrap();
     let bucket = hour(&*store, series).await.unwrap();
-    assert_eq!((bucket.count, bucket.sum), (2 * steps as u64, expected));
-    let left = "SELECT (SELECT count(*) FROM iot.rollup_open) + (SELECT count(*) FROM iot.rollup_open_dirty)";
-    let left: i64 = sqlx::query_scalar(left).fetch_one(&mut beside(&database).await).await.unwrap();
-    assert_eq!(left, 0);
+    assert_eq!((bucket.count, bucket.sum), (2 * steps as u64 + 3, expected));
+    assert_eq!(summed(&mut old).await, 0);
 }

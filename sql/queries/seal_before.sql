@@ -1,1 +1,0 @@
-SELECT iot.seal_before($1)

@@ -1,0 +1,1 @@
+SELECT iot.sum_from($1)

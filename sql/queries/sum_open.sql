@@ -1,1 +1,0 @@
-SELECT iot.sum_open()
