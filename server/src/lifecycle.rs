@@ -131,7 +131,7 @@ impl Keeper {
             tracing::warn!("{warning}");
         }
         let work = async {
-            tokio::join!(self.keep_rollups(), self.sum_open(), self.keep_retention());
+            tokio::join!(self.keep_rollups(), self.keep_sums(), self.keep_retention());
         };
         stop.run_until_cancelled(work).await;
     }
@@ -152,7 +152,7 @@ impl Keeper {
         }
     }
 
-    async fn sum_open(&self) {
+    async fn keep_sums(&self) {
         if !self.0.rollups.enabled {
             return;
         }
@@ -162,7 +162,7 @@ impl Keeper {
         let mut failing = false;
         loop {
             ticks.tick().await;
-            let done = self.0.store.sum_open(Level::QuarterHour.floor(self.present_us()), least).await;
+            let done = self.0.store.sum_from(Level::QuarterHour.floor(self.present_us()), least).await;
             failing = report("open buckets are not summed up", &done, failing);
         }
     }

@@ -27,7 +27,7 @@ mod tally;
 pub use aggregate::{Bucket, BucketRange, Cut, Level, MilkBucket, MilkRange, Tag};
 pub use call::{Call, Step, Steps};
 pub use lifecycle::{Chunk, Dropped, Lifecycle, Refresh, Refreshed, Retention};
-pub use look::Look;
+pub use look::{Latest, Look};
 
 /// A place that keeps readings, their producers and what was refused.
 ///
@@ -83,10 +83,10 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// on several servers: one of them does it.
     async fn refresh(&self, refresh: Refresh) -> Result<Refreshed, StoreError>;
 
-    /// Has open buckets from `from_us` on summed up as they are written, so that questions need not read their readings;
-    /// if `least` readings or more came to this server since this was last asked for. Buckets are true without it. A
+    /// Has open buckets from `from_us` on summed up as they are written, from now on, so that questions need not read their
+    /// readings; if `least` readings or more came to this server since this was last asked for. Buckets are true without it. A
     /// store that holds open buckets in memory has nothing to do.
-    async fn sum_open(&self, from_us: Micros, least: u64) -> Result<(), StoreError>;
+    async fn sum_from(&self, from_us: Micros, least: u64) -> Result<(), StoreError>;
 
     /// Has the next refresh compute anew what is kept from `start_us` to before `end_us`, as far as its readings are
     /// kept; what is kept and has no readings goes then. A store that cannot do it later does it now, and answers how

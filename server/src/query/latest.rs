@@ -40,9 +40,11 @@ pub async fn latest(look: &dyn Look, query: LatestQuery) -> Result<Vec<(SeriesKe
     let has = |name: &String| found.iter().any(|(_, key, _)| key.metric_name == *name);
     if found.is_empty() || found.len() > MAX_SERIES || !metric_names.iter().all(has) {
         let series = device_series(look, farm_id, &device_uid, ("metric_names", &metric_names)).await?;
-        let message =
-            format!("the device has {} series, more than {MAX_SERIES}: name some metrics", series.len());
-        return Err(Error::BadRequest { field: "metric_names", message });
+        if series.len() > MAX_SERIES {
+            let message =
+                format!("the device has {} series, more than {MAX_SERIES}: name some metrics", series.len());
+            return Err(Error::BadRequest { field: "metric_names", message });
+        }
     }
     Ok(found.into_iter().filter_map(|(_, key, newest)| Some((key, newest?))).collect())
 }

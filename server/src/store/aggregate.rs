@@ -139,7 +139,10 @@ impl Bucket {
         self.error_count += other.error_count;
         self.sum += other.sum;
         self.min = self.min.min(other.min);
-        self.max = self.max.max(other.max);
+        // NaN, which old writers may write, is the greatest, as in SQL.
+        if !self.max.is_nan() {
+            self.max = if other.max.is_nan() { other.max } else { self.max.max(other.max) };
+        }
         self.median = None;
         self.p95 = None;
     }

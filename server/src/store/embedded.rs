@@ -234,7 +234,7 @@ impl Store for EmbeddedStore {
         self.keep(alone, move |keeping| refresh::Refresh::new(keeping).run(refresh.span_us)).await
     }
 
-    async fn sum_open(&self, _from_us: Micros, _least: u64) -> Result<(), StoreError> {
+    async fn sum_from(&self, _from_us: Micros, _least: u64) -> Result<(), StoreError> {
         Ok(())
     }
 

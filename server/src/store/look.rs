@@ -10,6 +10,9 @@ use super::{
 };
 use crate::model::{Micros, Milking, Reading, SeriesId, SeriesKey};
 
+/// A series with its newest reading, if it has one.
+pub type Latest = (SeriesId, SeriesKey, Option<Reading>);
+
 /// A look into a store. All its questions are answered from the same whole commits: those that stood when the first of
 /// them was asked. After an error it is of no more use.
 ///
@@ -32,10 +35,7 @@ pub trait Look: Send + Sync {
     async fn latest(&self, series: &[SeriesId]) -> Result<Vec<Reading>, StoreError>;
 
     /// The series that match, as [`Self::find_series`] finds them, each with its newest reading.
-    async fn find_latest(
-        &self,
-        filter: SeriesFilter,
-    ) -> Result<Vec<(SeriesId, SeriesKey, Option<Reading>)>, StoreError> {
+    async fn find_latest(&self, filter: SeriesFilter) -> Result<Vec<Latest>, StoreError> {
         let series = self.find_series(filter).await?;
         let ids: Vec<SeriesId> = series.iter().map(|(id, _)| *id).collect();
         let mut newest: HashMap<SeriesId, Reading> =
@@ -94,10 +94,7 @@ impl<S: Store + ?Sized> Look for S {
         self.look().latest(series).await
     }
 
-    async fn find_latest(
-        &self,
-        filter: SeriesFilter,
-    ) -> Result<Vec<(SeriesId, SeriesKey, Option<Reading>)>, StoreError> {
+    async fn find_latest(&self, filter: SeriesFilter) -> Result<Vec<Latest>, StoreError> {
         self.look().find_latest(filter).await
     }
 

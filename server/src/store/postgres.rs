@@ -234,8 +234,8 @@ impl Store for PostgresStore {
         lifecycle::refresh(&self.shared.pool, self.shared.facts.profile, refresh).await
     }
 
-    async fn sum_open(&self, from_us: Micros, least: u64) -> Result<(), StoreError> {
-        self.shared.open.sum(&self.shared.pool, from_us, least).await
+    async fn sum_from(&self, from_us: Micros, least: u64) -> Result<(), StoreError> {
+        self.shared.open.sum_from(&self.shared.pool, from_us, least).await
     }
 
     async fn doubt(&self, span_us: (Micros, Micros)) -> Result<u64, StoreError> {

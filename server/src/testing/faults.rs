@@ -8,8 +8,8 @@ use crate::{
     ingest::Ingest,
     model::{Micros, Milking, ProducerId, ProducerRow, Quarantined, Reading, SeriesId, SeriesKey},
     store::{
-        Activity, Bucket, BucketRange, Chunk, CommitGroup, Description, Device, Dropped, Lifecycle, Look,
-        MilkBucket, MilkRange, MilkingRange, Outcome, QuarantineSpan, Refresh, Refreshed, Retention,
+        Activity, Bucket, BucketRange, Chunk, CommitGroup, Description, Device, Dropped, Latest, Lifecycle,
+        Look, MilkBucket, MilkRange, MilkingRange, Outcome, QuarantineSpan, Refresh, Refreshed, Retention,
         SeriesFilter, SeriesRange, Store, StoreError, Tag,
     },
 };
@@ -198,8 +198,8 @@ impl Store for FaultyStore {
         self.inner.refresh(refresh).await
     }
 
-    async fn sum_open(&self, from_us: Micros, least: u64) -> Result<(), StoreError> {
-        self.inner.sum_open(from_us, least).await
+    async fn sum_from(&self, from_us: Micros, least: u64) -> Result<(), StoreError> {
+        self.inner.sum_from(from_us, least).await
     }
 
     async fn doubt(&self, span_us: (Micros, Micros)) -> Result<u64, StoreError> {
@@ -257,10 +257,7 @@ impl Look for FaultyLook {
         self.inner.latest(series).await
     }
 
-    async fn find_latest(
-        &self,
-        filter: SeriesFilter,
-    ) -> Result<Vec<(SeriesId, SeriesKey, Option<Reading>)>, StoreError> {
+    async fn find_latest(&self, filter: SeriesFilter) -> Result<Vec<Latest>, StoreError> {
         self.inner.find_latest(filter).await
     }
 

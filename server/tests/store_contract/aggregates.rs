@@ -473,7 +473,7 @@ async fn live(fixture: &mut dyn Fixture, steps: &[Step]) {
             }
             Step::Sum { open_us } => {
                 let stored_us = store.lifecycle().await.unwrap().stored_before_us;
-                store.sum_open(stored_us.unwrap_or(MIDNIGHT) + open_us, 0).await.unwrap();
+                store.sum_from(stored_us.unwrap_or(MIDNIGHT) + open_us, 0).await.unwrap();
             }
             Step::Retain { days, quiet, dry_run } => {
                 retain(&*store, &mut model, (*days, *quiet, *dry_run)).await;

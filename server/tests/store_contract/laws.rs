@@ -319,6 +319,16 @@ pub(crate) async fn the_latest_is_the_newest_and_among_equals_the_last_committed
         let found: Vec<_> =
             found.into_iter().map(|(id, _, newest)| (id, newest.map(|reading| reading.value))).collect();
         assert_eq!(found, expected);
+        let key = series_key(1);
+        let filter = SeriesFilter {
+            farm_id: Some(key.farm_id),
+            device_uid: Some(key.device_uid),
+            metric_names: vec![key.metric_name],
+            after: Some(first),
+            limit: Some(1),
+        };
+        let one = fixture.store().find_latest(filter).await.unwrap();
+        assert_eq!(one.iter().map(|(id, ..)| *id).collect::<Vec<_>>(), [second]);
         (of(first), of(second))
     };
     assert_eq!(latest(fixture).await, (None, None));

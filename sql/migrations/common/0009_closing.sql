@@ -44,9 +44,9 @@ CREATE INDEX rollup_dirty_series_day_hour ON iot.rollup_dirty (series_id, day, h
 CREATE TABLE iot.rollup_open (
     series_id    integer          NOT NULL,
     bucket       timestamptz      NOT NULL,
-    -- 0: servers, one after the other; else the transaction of an old writer, which may take its time: nobody waits
-    -- for it.
-    writer       bigint           NOT NULL DEFAULT 0,
+    -- 0: servers, one after the other; else the backend of an old writer, whose transaction may take its time: nobody
+    -- waits for it.
+    writer       integer          NOT NULL DEFAULT 0,
     sample_count bigint           NOT NULL,
     sum_value    double precision NOT NULL,
     min_value    double precision NOT NULL,
@@ -173,16 +173,16 @@ END;
 $$;
 
 -- Adds to the sums of open quarters, each of which has one row at most here.
-CREATE FUNCTION iot.add_open(by_writer bigint, series integer[], buckets timestamptz[], counts bigint[],
+CREATE FUNCTION iot.add_open(by_writer integer, series integer[], buckets timestamptz[], counts bigint[],
                              sums double precision[], minima double precision[], maxima double precision[],
-                             spreads double precision[], valid bigint[], errors bigint[]) RETURNS void
+                             squared double precision[], valid bigint[], errors bigint[]) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO iot.rollup_open AS o
            (series_id, bucket, writer, sample_count, sum_value, min_value, max_value, squares, valid_count, error_count)
-    SELECT u.series_id, u.bucket, by_writer, u.n, u.s, u.least, u.most, u.spread, u.valid, u.errors
-    FROM unnest(series, buckets, counts, sums, minima, maxima, spreads, valid, errors)
-         AS u (series_id, bucket, n, s, least, most, spread, valid, errors)
+    SELECT u.series_id, u.bucket, by_writer, u.n, u.s, u.least, u.most, u.squares, u.valid, u.errors
+    FROM unnest(series, buckets, counts, sums, minima, maxima, squared, valid, errors)
+         AS u (series_id, bucket, n, s, least, most, squares, valid, errors)
     ORDER BY 1, 2
     ON CONFLICT (series_id, bucket, writer) DO UPDATE SET
         sample_count = o.sample_count + EXCLUDED.sample_count,
@@ -198,15 +198,25 @@ END;
 $$;
 
 -- Has quarters from `since` on summed up by whoever writes, from the next commit on; answers whether they are: not where
--- those of an earlier time are still open. What is there of them is summed up now. Gives up as iot.close_before does.
+-- they are kept already. What is there of them is summed up now, while commits wait; where that is much, the quarter that
+-- begins at `since` is left out. Gives up waiting for a lock soon, as those who commit wait, too.
 CREATE FUNCTION iot.sum_from(since timestamptz) RETURNS boolean
-LANGUAGE plpgsql SET lock_timeout = '800ms' AS $$
+LANGUAGE plpgsql SET lock_timeout = '200ms' AS $$
 DECLARE
+    much CONSTANT integer := 500000;
     mark iot.watermark;
 BEGIN
     since := date_bin('15 minutes', since, '2000-01-03 00:00:00+00');
-    IF (SELECT summed_from FROM iot.watermark) <= since THEN
+    SELECT * INTO mark FROM iot.watermark;
+    IF mark.summed_from <= since THEN
         RETURN true;
+    END IF;
+    IF (SELECT count(*)
+        FROM (SELECT FROM iot.series AS s
+              CROSS JOIN LATERAL (SELECT FROM iot.reading
+                                  WHERE series_id = s.series_id AND time >= since AND time < mark.summed_from) AS r
+              LIMIT much + 1) AS r) > much THEN
+        since := since + INTERVAL '15 minutes';
     END IF;
     PERFORM pg_advisory_xact_lock(hashtext('herdstream'), 2);
     SELECT * INTO mark FROM iot.watermark FOR UPDATE;
@@ -326,23 +336,25 @@ BEGIN
       ON (s.farm_id, s.device_uid, s.device_type, s.metric_name, s.metric_unit)
        = (i.farm_id, i.device_uid, i.device_type, i.metric_name, COALESCE(i.metric_unit, ''))
     WHERE i.id >= first AND i.time < mark.closed_before;
-    PERFORM iot.add_open(pg_current_xact_id()::text::bigint, array_agg(q.series_id), array_agg(q.bucket),
-                         array_agg(q.n), array_agg(q.s), array_agg(q.least), array_agg(q.most), array_agg(q.spread),
-                         array_agg(q.valid), array_agg(q.errors))
-    FROM (SELECT s.series_id, date_bin('15 minutes', i.time, '2000-01-03 00:00:00+00') AS bucket, count(*) AS n,
-                 sum(i.metric_value) AS s, min(i.metric_value) AS least, max(i.metric_value) AS most,
-                 regr_sxx(i.metric_value, i.metric_value) AS spread,
-                 count(*) FILTER (WHERE q.quality = 1) AS valid,
-                 count(*) FILTER (WHERE q.quality NOT IN (0, 1)) AS errors
-          FROM iot.inbox AS i
-          JOIN iot.series AS s
-            ON (s.farm_id, s.device_uid, s.device_type, s.metric_name, s.metric_unit)
-             = (i.farm_id, i.device_uid, i.device_type, i.metric_name, COALESCE(i.metric_unit, ''))
-          LEFT JOIN (SELECT name, min(quality) AS quality FROM iot.quality GROUP BY name) AS q
-            ON q.name = i.data_quality
-          WHERE i.id >= first AND i.time >= greatest(mark.stored_before, mark.summed_from)
-          GROUP BY 1, 2) AS q
-    HAVING count(*) > 0;
+    IF mark.summed_from < 'infinity' THEN
+        PERFORM iot.add_open(pg_backend_pid(), array_agg(q.series_id), array_agg(q.bucket), array_agg(q.n), array_agg(q.s),
+                             array_agg(q.least), array_agg(q.most), array_agg(q.squares), array_agg(q.valid),
+                             array_agg(q.errors))
+        FROM (SELECT s.series_id, date_bin('15 minutes', i.time, '2000-01-03 00:00:00+00') AS bucket, count(*) AS n,
+                     sum(i.metric_value) AS s, min(i.metric_value) AS least, max(i.metric_value) AS most,
+                     regr_sxx(i.metric_value, i.metric_value) AS squares,
+                     count(*) FILTER (WHERE q.quality = 1) AS valid,
+                     count(*) FILTER (WHERE q.quality NOT IN (0, 1)) AS errors
+              FROM iot.inbox AS i
+              JOIN iot.series AS s
+                ON (s.farm_id, s.device_uid, s.device_type, s.metric_name, s.metric_unit)
+                 = (i.farm_id, i.device_uid, i.device_type, i.metric_name, COALESCE(i.metric_unit, ''))
+              LEFT JOIN (SELECT name, min(quality) AS quality FROM iot.quality GROUP BY name) AS q
+                ON q.name = i.data_quality
+              WHERE i.id >= first AND i.time >= greatest(mark.stored_before, mark.summed_from)
+              GROUP BY 1, 2) AS q
+        HAVING count(*) > 0;
+    END IF;
 
     INSERT INTO iot.tag_day (tag, tag_id, day, series_id)
     SELECT DISTINCT t.tag, t.id, date_bin('1 day', i.time, '2000-01-03 00:00:00+00'), s.series_id

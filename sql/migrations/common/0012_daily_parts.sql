@@ -13,7 +13,8 @@ LANGUAGE sql STABLE AS $$
 $$;
 
 -- What daily_parts answers of dirty days: their clean hours by hour, and dirty ones from readings; days before `finer`
--- from readings as a whole. Planned by itself, where there are dirty days only: its plan looks at every chunk.
+-- from readings as a whole. Planned by itself, where there are dirty days only: its plan looks at every chunk. EXPLAIN
+-- shows it as one step.
 CREATE FUNCTION iot.dirty_daily_parts(series integer[], since timestamptz, until timestamptz, days timestamptz,
                                       stored timestamptz, finer timestamptz)
 RETURNS TABLE (series_id integer, bucket timestamptz, sample_count bigint, sum_value double precision,

@@ -1,7 +1,7 @@
 //! Statistics of readings and milk by bucket.
 //!
-//! The statements answer each series by itself: kept and clean buckets from rollups, open ones from what was summed up
-//! of them and the readings since, the others from readings. Series are merged into lines, quarters of an hour into
+//! The statements answer each series by itself: kept and clean buckets from rollups, open ones from their sums, the
+//! others from readings. Series are merged into lines, quarters of an hour into
 //! spans, and parts of buckets that are not kept yet into buckets, here.
 
 use std::collections::BTreeMap;

@@ -1,6 +1,9 @@
 //! Columns of rows in the database's binary format, by place: of many rows, names and types are not looked up for each.
 
-use sqlx::{Row as _, ValueRef as _, postgres::PgRow};
+use sqlx::{
+    Row as _, ValueRef as _,
+    postgres::{PgRow, PgValueFormat},
+};
 
 use super::time;
 use crate::model::Micros;
@@ -30,6 +33,9 @@ impl<'r> Columns<'r> {
         let value = self.row.try_get_raw(place)?;
         if value.is_null() {
             return Ok(None);
+        }
+        if value.format() != PgValueFormat::Binary {
+            return Err(decode(place, "it came as text".into()));
         }
         let read = value.as_bytes().and_then(T::read);
         read.map(Some).map_err(|source| decode(place, source))

@@ -1,6 +1,11 @@
 //! From a group to one transaction.
 
-use std::{collections::HashMap, ptr, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    ptr,
+    sync::Arc,
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
@@ -197,21 +202,21 @@ impl Work<'_> {
         for part in parts {
             outcomes.push(part.outcome(&mut transaction).await?);
         }
-        let written = |row: &&Row<'_>| !refused.iter().any(|(other, _)| ptr::eq(other.reading, row.reading));
-        let open_us = begun.open_from_us();
-        let open: Vec<&Row<'_>> =
-            readings.iter().filter(|row| row.reading.time_us >= open_us).filter(written).collect();
         if let Some(summed_us) = begun.summed_from_us() {
-            let summed: Vec<&Row<'_>> =
-                open.iter().filter(|row| row.reading.time_us >= summed_us).copied().collect();
-            open::sum_up(&mut transaction, &summed).await?;
+            let refused: HashSet<usize> =
+                refused.iter().map(|(row, _)| ptr::from_ref(row.reading).addr()).collect();
+            let is_summed = |row: &&Row<'_>| {
+                row.reading.time_us >= summed_us && !refused.contains(&ptr::from_ref(row.reading).addr())
+            };
+            let summed: Vec<&Row<'_>> = readings.iter().filter(is_summed).collect();
+            open::add(&mut transaction, &summed).await?;
         }
         self.attempts.begin(self.group, number, changed, &outcomes);
         transaction.commit().await?;
         self.attempts.finish(self.group);
         self.tags.learn(notes);
         self.marked.learn(marks);
-        self.open.add(open.len());
+        self.open.note(begun.count_open(&readings));
         Ok((outcomes, heard))
     }
 

@@ -142,7 +142,7 @@ pub(super) async fn connect(config: &PostgresConfig) -> Result<(PgPool, Facts), 
     drop(connection.close().await);
 
     let session = session(config, &facts);
-    let port = options.get_port();
+    let port = options.get_socket().is_none().then(|| options.get_port());
     let pool = PgPoolOptions::new()
         .min_connections(config.pool_min.min(config.pool_max))
         .max_connections(config.pool_max)
@@ -159,7 +159,9 @@ pub(super) async fn connect(config: &PostgresConfig) -> Result<(PgPool, Facts), 
         .after_connect(move |connection, _| {
             let session = session.clone();
             Box::pin(async move {
-                nodelay::set(port);
+                if let Some(port) = port {
+                    drop(tokio::task::spawn_blocking(move || nodelay::set(port)).await);
+                }
                 connection.execute(sqlx::AssertSqlSafe(session)).await.map(drop)
             })
         })

@@ -133,8 +133,14 @@ impl Begun {
     }
 
     /// Where open time begins: nothing is kept of it.
-    pub(super) fn open_from_us(&self) -> Micros {
+    fn open_from_us(&self) -> Micros {
         self.stored_before_us.unwrap_or(Micros::MIN)
+    }
+
+    /// How many lie in open time.
+    pub(super) fn count_open(&self, rows: &[Row<'_>]) -> usize {
+        let open_us = self.open_from_us();
+        rows.iter().filter(|row| row.reading.time_us >= open_us).count()
     }
 
     /// From when on open quarters of an hour are summed up; None: nowhere.

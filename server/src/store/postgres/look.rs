@@ -9,7 +9,7 @@ use super::{Shared, aggregate, others, read, reading::Reader, series};
 use crate::{
     model::{Micros, Milking, Reading, SeriesId, SeriesKey},
     store::{
-        Activity, Bucket, BucketRange, Device, Lifecycle, Look, MilkBucket, MilkRange, MilkingRange,
+        Activity, Bucket, BucketRange, Device, Latest, Lifecycle, Look, MilkBucket, MilkRange, MilkingRange,
         SeriesFilter, SeriesRange, StoreError, Tag,
     },
 };
@@ -54,10 +54,7 @@ impl Look for PostgresLook {
         read::latest(&mut *self.reader().await?, series).await
     }
 
-    async fn find_latest(
-        &self,
-        filter: SeriesFilter,
-    ) -> Result<Vec<(SeriesId, SeriesKey, Option<Reading>)>, StoreError> {
+    async fn find_latest(&self, filter: SeriesFilter) -> Result<Vec<Latest>, StoreError> {
         read::find_latest(&mut *self.reader().await?, &filter).await
     }
 

@@ -44,7 +44,7 @@ const TIMESCALE: &[File] = files! {
 };
 
 /// The oldest binary, by the newest migration it knows, that may write to the schema as it is now.
-const COMPATIBLE_FROM: i32 = 11;
+const COMPATIBLE_FROM: i32 = 12;
 
 fn files(profile: Profile) -> &'static [File] {
     match profile {

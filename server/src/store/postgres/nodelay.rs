@@ -4,12 +4,18 @@
 //! database acknowledges what came before, which it puts off for 40 ms. Nothing of sqlx leads to its sockets, so they are
 //! found among this process's own, by where they lead. Where that is not allowed, commits take those 40 ms.
 
-/// Has all sockets that lead to a port send at once.
+/// Has all sockets that lead to a port send at once. May take milliseconds where there are many.
 #[cfg(target_os = "linux")]
 pub(super) fn set(port: u16) {
-    match linux::set(port) {
-        Ok(()) => {}
-        Err(error) => tracing::debug!(%error, "a commit takes 40 ms more than it must"),
+    static TOLD: std::sync::Once = std::sync::Once::new();
+    if let Err(error) = linux::set(port) {
+        TOLD.call_once(|| {
+            tracing::warn!(
+                %error,
+                "this process may not set options of its sockets to the database: every commit takes 40 ms more than \
+                 it must; allow pidfd_getfd in the container's seccomp profile, or connect over a Unix socket"
+            );
+        });
     }
 }
 
@@ -25,6 +31,7 @@ mod linux {
 
     pub(super) fn set(port: u16) -> io::Result<()> {
         let this = process::pidfd_open(process::getpid(), process::PidfdFlags::empty())?;
+        let mut done = Ok(());
         for entry in fs::read_dir("/proc/self/fd")? {
             let entry = entry?;
             let is_socket = fs::read_link(entry.path())
@@ -35,17 +42,20 @@ mod linux {
             if !is_socket {
                 continue;
             }
-            let socket = match process::pidfd_getfd(&this, number, process::PidfdGetfdFlags::empty()) {
+            let set =
+                process::pidfd_getfd(&this, number, process::PidfdGetfdFlags::empty()).and_then(|socket| {
+                    let peer = net::getpeername(&socket).ok().flatten();
+                    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+                    let is_meant = peer.is_some_and(|peer| peer.port() == port)
+                        && net::sockopt::socket_type(&socket)? == net::SocketType::STREAM;
+                    if is_meant { net::sockopt::set_tcp_nodelay(&socket, true) } else { Ok(()) }
+                });
+            match set {
                 // It was closed meanwhile.
-                Err(rustix::io::Errno::BADF) => continue,
-                socket => socket?,
-            };
-            let peer = net::getpeername(&socket).ok().flatten();
-            let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
-            if peer.is_some_and(|peer| peer.port() == port) {
-                net::sockopt::set_tcp_nodelay(&socket, true)?;
+                Ok(()) | Err(rustix::io::Errno::BADF) => {}
+                Err(error) => done = Err(error.into()),
             }
         }
-        Ok(())
+        done
     }
 }

@@ -18,24 +18,34 @@ use crate::{
 /// What this server has written into open buckets.
 #[derive(Default)]
 pub(super) struct Open {
-    /// Readings since it was last asked for sums.
+    /// Readings since sums were last asked for.
     readings: AtomicU64,
 }
 
 impl Open {
     /// Notes readings that were committed.
-    pub(super) fn add(&self, readings: usize) {
+    pub(super) fn note(&self, readings: usize) {
         self.readings.fetch_add(readings as u64, Ordering::Relaxed);
     }
 
-    /// See [`crate::store::Store::sum_open`].
-    pub(super) async fn sum(&self, pool: &PgPool, from_us: Micros, least: u64) -> Result<(), StoreError> {
+    /// See [`crate::store::Store::sum_from`].
+    pub(super) async fn sum_from(
+        &self,
+        pool: &PgPool,
+        from_us: Micros,
+        least: u64,
+    ) -> Result<(), StoreError> {
         if self.readings.swap(0, Ordering::Relaxed) < least {
             return Ok(());
         }
         match sqlx::query(sql!("sum_from")).bind(time::at(from_us)).execute(pool).await {
-            // By a long transaction that writes: it is asked for again.
-            Err(error) if is_locked(&error) => Ok(()),
+            Err(error) if is_locked(&error) => {
+                tracing::info!(
+                    "a long transaction that writes readings keeps open buckets from being summed up: see \
+                     pg_stat_activity"
+                );
+                Ok(())
+            }
             done => done.map(drop).map_err(unavailable),
         }
     }
@@ -43,7 +53,7 @@ impl Open {
 
 /// Adds readings, by series and time, to the sums of their quarters. The last statement of a transaction: whoever writes
 /// the same series waits for its end.
-pub(super) async fn sum_up(connection: &mut PgConnection, rows: &[&Row<'_>]) -> Result<(), sqlx::Error> {
+pub(super) async fn add(connection: &mut PgConnection, rows: &[&Row<'_>]) -> Result<(), sqlx::Error> {
     let quarter = |row: &Row<'_>| (row.reading.series, Level::QuarterHour.floor(row.reading.time_us));
     let mut sums = Sums::default();
     for run in rows.chunk_by(|a, b| quarter(a) == quarter(b)) {
@@ -56,7 +66,7 @@ pub(super) async fn sum_up(connection: &mut PgConnection, rows: &[&Row<'_>]) -> 
         return Ok(());
     }
     let query = sqlx::query(sql!("add_open")).bind(sums.series).bind(sums.starts).bind(sums.counts);
-    let query = query.bind(sums.sums).bind(sums.minima).bind(sums.maxima).bind(sums.squares);
+    let query = query.bind(sums.totals).bind(sums.minima).bind(sums.maxima).bind(sums.squares);
     query.bind(sums.valid).bind(sums.errors).execute(connection).await.map(drop)
 }
 
@@ -66,7 +76,7 @@ struct Sums {
     series: Vec<i32>,
     starts: Vec<DateTime<Utc>>,
     counts: Vec<i64>,
-    sums: Vec<f64>,
+    totals: Vec<f64>,
     minima: Vec<f64>,
     maxima: Vec<f64>,
     squares: Vec<f64>,
@@ -79,7 +89,7 @@ impl Sums {
         self.series.push(series);
         self.starts.push(time::at(bucket.start_us));
         self.counts.push(bucket.count as i64);
-        self.sums.push(bucket.sum);
+        self.totals.push(bucket.sum);
         self.minima.push(bucket.min);
         self.maxima.push(bucket.max);
         self.squares.push(bucket.squares);

@@ -13,15 +13,12 @@ use super::{
     series, time,
 };
 use crate::{
-    model::{DAY_US, Micros, Quality, Reading, SeriesId, SeriesKey, now_us},
-    store::{SeriesFilter, SeriesRange, StoreError},
+    model::{DAY_US, Micros, Quality, Reading, SeriesId, now_us},
+    store::{Latest, SeriesFilter, SeriesRange, StoreError},
 };
 
 /// The newest readings are looked for from so long ago on first: most series have one, and most chunks are older.
 const RECENTLY_US: Micros = DAY_US;
-
-/// A series with its newest reading.
-type Found = (SeriesId, SeriesKey, Option<Reading>);
 
 /// The newest reading of each series that has one.
 pub(super) async fn latest(reader: &mut Reader, series: &[SeriesId]) -> Result<Vec<Reading>, StoreError> {
@@ -41,15 +38,19 @@ pub(super) async fn latest(reader: &mut Reader, series: &[SeriesId]) -> Result<V
 pub(super) async fn find_latest(
     reader: &mut Reader,
     filter: &SeriesFilter,
-) -> Result<Vec<Found>, StoreError> {
+) -> Result<Vec<Latest>, StoreError> {
     let recently_us = now_us() - RECENTLY_US;
     let bind = |query| series::matching(query, filter).bind(time::at(recently_us));
     let rows = reader.all(sql!("find_latest"), bind).await?;
-    let found = |row: &PgRow| -> Result<Found, sqlx::Error> {
+    /// Place of the column where the newest reading begins.
+    const NEWEST: usize = 6;
+    let found = |row: &PgRow| -> Result<Latest, sqlx::Error> {
         let (id, key) = series::series(row)?;
-        Ok((id, key, reading(row, 6)?))
+        let mut columns = Columns::from(row, NEWEST);
+        let newest = columns.maybe()?.map(|series| reading_of(series, columns)).transpose()?;
+        Ok((id, key, newest))
     };
-    let mut found: Vec<Found> = rows.iter().map(found).collect::<Result<_, _>>().map_err(unavailable)?;
+    let mut found: Vec<Latest> = rows.iter().map(found).collect::<Result<_, _>>().map_err(unavailable)?;
     let quiet: Vec<SeriesId> =
         found.iter().filter(|(.., newest)| newest.is_none()).map(|(id, ..)| *id).collect();
     if !quiet.is_empty() {
@@ -70,7 +71,7 @@ async fn newest(
     let ids: Vec<i32> = series.iter().map(|id| id.0 as i32).collect();
     let bind = |query: Statement| query.bind(ids.clone()).bind(time::at(start_us)).bind(time::at(end_us));
     let rows = reader.all(sql!("latest_readings"), bind).await?;
-    rows.iter().filter_map(|row| reading(row, 0).transpose()).collect::<Result<_, _>>().map_err(unavailable)
+    rows.iter().map(reading).collect::<Result<_, _>>().map_err(unavailable)
 }
 
 /// Readings of one series, by time; equal times in the order of their commits.
@@ -89,7 +90,7 @@ pub(super) async fn range(reader: &mut Reader, range: &SeriesRange) -> Result<Ve
     let mut readings: Vec<Reading> = Vec::new();
     let mut text_bytes = 0;
     let take = |row: PgRow| {
-        let Some(reading) = reading(&row, 0)? else { return Ok(true) };
+        let reading = reading(&row)?;
         let texts = [&reading.session_id, &reading.metadata];
         text_bytes += texts.into_iter().flatten().map(|text| text.len()).sum::<usize>();
         readings.push(reading);
@@ -99,12 +100,17 @@ pub(super) async fn range(reader: &mut Reader, range: &SeriesRange) -> Result<Ve
     Ok(readings)
 }
 
-/// A reading, from the columns of the statements about readings, which begin at a place; None: there is none.
-fn reading(row: &PgRow, first: usize) -> Result<Option<Reading>, sqlx::Error> {
-    let mut columns = Columns::from(row, first);
-    let Some(series) = columns.maybe::<i32>()? else { return Ok(None) };
+/// A reading, from the columns of the statements about readings.
+fn reading(row: &PgRow) -> Result<Reading, sqlx::Error> {
+    let mut columns = Columns::from(row, 0);
+    let series = columns.take()?;
+    reading_of(series, columns)
+}
+
+/// A reading of a series, from the columns that follow its number.
+fn reading_of(series: i32, mut columns: Columns<'_>) -> Result<Reading, sqlx::Error> {
     let (Time(time_us), value, _) = (columns.take()?, columns.take()?, columns.take::<i16>()?);
-    Ok(Some(Reading {
+    Ok(Reading {
         series: SeriesId(series as u32),
         time_us,
         value,
@@ -116,5 +122,5 @@ fn reading(row: &PgRow, first: usize) -> Result<Option<Reading>, sqlx::Error> {
         signal_strength: columns.maybe()?,
         session_id: columns.maybe()?,
         metadata: columns.maybe()?,
-    }))
+    })
 }
