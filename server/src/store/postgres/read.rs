@@ -20,6 +20,9 @@ use crate::{
 /// The newest readings are looked for from so long ago on first: most series have one, and most chunks are older.
 const RECENTLY_US: Micros = DAY_US;
 
+/// Place of the column at which a series' newest reading begins.
+const NEWEST: usize = 6;
+
 /// The newest reading of each series that has one.
 pub(super) async fn latest(reader: &mut Reader, series: &[SeriesId]) -> Result<Vec<Reading>, StoreError> {
     let recently_us = now_us() - RECENTLY_US;
@@ -42,8 +45,6 @@ pub(super) async fn find_latest(
     let recently_us = now_us() - RECENTLY_US;
     let bind = |query| series::matching(query, filter).bind(time::at(recently_us));
     let rows = reader.all(sql!("find_latest"), bind).await?;
-    /// Place of the column where the newest reading begins.
-    const NEWEST: usize = 6;
     let found = |row: &PgRow| -> Result<Latest, sqlx::Error> {
         let (id, key) = series::series(row)?;
         let mut columns = Columns::from(row, NEWEST);
