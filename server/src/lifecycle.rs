@@ -34,9 +34,9 @@ struct Inner {
     rollups: RollupConfig,
     retention: RetentionConfig,
     clock: Clock,
-    /// Held by the one of this server that refreshes: whoever asks meanwhile waits, and is not told that another server
-    /// is at it.
-    refreshing: tokio::sync::Mutex<()>,
+    /// Held by the one of this server that refreshes or drops: whoever asks meanwhile waits, and is not told that another
+    /// server is at it.
+    turn: tokio::sync::Mutex<()>,
     /// End of the last refresh.
     refreshed_us: Mutex<Option<Micros>>,
 }
@@ -49,7 +49,7 @@ impl Keeper {
             rollups: config.rollups.clone(),
             retention: config.retention.clone(),
             clock: Clock::start(),
-            refreshing: tokio::sync::Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
             refreshed_us: Mutex::new(None),
         }))
     }
@@ -70,7 +70,7 @@ impl Keeper {
     ///
     /// As [`Store::refresh`].
     pub async fn refresh(&self, span_us: Option<(Micros, Micros)>) -> Result<Refreshed, StoreError> {
-        let _turn = self.0.refreshing.lock().await;
+        let _turn = self.0.turn.lock().await;
         self.refresh_now(span_us).await
     }
 
@@ -92,7 +92,7 @@ impl Keeper {
     ///
     /// As [`Store::doubt`] and [`Store::refresh`].
     pub async fn rebuild(&self, span_us: (Micros, Micros)) -> Result<Refreshed, StoreError> {
-        let _turn = self.0.refreshing.lock().await;
+        let _turn = self.0.turn.lock().await;
         let buckets = self.0.store.doubt(span_us).await?;
         let refreshed = self.refresh_now(Some(span_us)).await?;
         Ok(Refreshed { buckets: refreshed.buckets + buckets, ..refreshed })
@@ -105,6 +105,7 @@ impl Keeper {
     /// As [`Store::retain`].
     pub async fn retain(&self, dry_run: bool) -> Result<Vec<Dropped>, StoreError> {
         let config = &self.0.retention;
+        let _turn = if dry_run { None } else { Some(self.0.turn.lock().await) };
         let present_us = self.present_us();
         let counted_us = newest(&self.0.store.chunks().await?).map(|newest_us| newest_us.min(present_us));
         let before = |age: Option<Duration>| Some(counted_us?.saturating_sub(micros(age?)));
