@@ -83,9 +83,9 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// on several servers: one of them does it.
     async fn refresh(&self, refresh: Refresh) -> Result<Refreshed, StoreError>;
 
-    /// Has open buckets from `from_us` on summed up as they are written, from now on, so that questions need not read their
-    /// readings; if `least` readings or more came to this server since this was last asked for. Buckets are true without it. A
-    /// store that holds open buckets in memory has nothing to do.
+    /// Has open buckets from `from_us` on summed up as they are written, from now on, so that questions need not read
+    /// their readings; if `least` readings or more came to this server since this was last asked for. Buckets are true
+    /// without it. A store that holds open buckets in memory has nothing to do.
     async fn sum_from(&self, from_us: Micros, least: u64) -> Result<(), StoreError>;
 
     /// Has the next refresh compute anew what is kept from `start_us` to before `end_us`, as far as its readings are

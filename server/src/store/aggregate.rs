@@ -140,8 +140,8 @@ impl Bucket {
         self.sum += other.sum;
         self.min = self.min.min(other.min);
         // NaN, which old writers may write, is the greatest, as in SQL.
-        if !self.max.is_nan() {
-            self.max = if other.max.is_nan() { other.max } else { self.max.max(other.max) };
+        if other.max > self.max || other.max.is_nan() {
+            self.max = other.max;
         }
         self.median = None;
         self.p95 = None;

@@ -208,15 +208,16 @@ DECLARE
 BEGIN
     since := date_bin('15 minutes', since, '2000-01-03 00:00:00+00');
     SELECT * INTO mark FROM iot.watermark;
+    IF mark.summed_from > since
+       AND (SELECT count(*)
+            FROM (SELECT FROM iot.series AS s
+                  CROSS JOIN LATERAL (SELECT FROM iot.reading
+                                      WHERE series_id = s.series_id AND time >= since AND time < mark.summed_from) AS r
+                  LIMIT much + 1) AS r) > much THEN
+        since := since + INTERVAL '15 minutes';
+    END IF;
     IF mark.summed_from <= since THEN
         RETURN true;
-    END IF;
-    IF (SELECT count(*)
-        FROM (SELECT FROM iot.series AS s
-              CROSS JOIN LATERAL (SELECT FROM iot.reading
-                                  WHERE series_id = s.series_id AND time >= since AND time < mark.summed_from) AS r
-              LIMIT much + 1) AS r) > much THEN
-        since := since + INTERVAL '15 minutes';
     END IF;
     PERFORM pg_advisory_xact_lock(hashtext('herdstream'), 2);
     SELECT * INTO mark FROM iot.watermark FOR UPDATE;
