@@ -13,12 +13,12 @@ use clap::ValueEnum;
 use herdstream_client::{QueryClient, v1};
 use parking_lot::Mutex;
 use rand::{
-    SeedableRng as _,
+    Rng as _, SeedableRng as _,
     rngs::SmallRng,
     seq::{IndexedRandom as _, IteratorRandom as _},
 };
 use serde::Serialize;
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 
 use crate::{
     answers,
@@ -205,25 +205,24 @@ impl Asking {
 
     /// Ends when the last question that was due is answered: it would be the slowest, perhaps.
     async fn open(self: &Arc<Self>, time: Duration, rate: f64) -> Result<()> {
-        let (start, all) = (Instant::now(), (time.as_secs_f64() * rate).ceil() as u64);
-        let due = |turn: u64| start + Duration::from_secs_f64(turn as f64 / rate);
-        let (mut turn, mut under_way) = (0, JoinSet::new());
-        while turn < all || !under_way.is_empty() {
+        let all = (time.as_secs_f64() * rate).ceil() as u64;
+        let mut moments = schedule(Instant::now(), all, rate, self.seed);
+        let mut under_way = JoinSet::new();
+        loop {
             tokio::select! {
-                () = tokio::time::sleep_until(due(turn)), if turn < all => {
+                Some((turn, due)) = moments.recv() => {
                     ensure!(
                         under_way.len() < MOST_UNDER_WAY,
                         "{MOST_UNDER_WAY} questions wait for an answer: the server does not keep up with {rate} a \
                          second"
                     );
-                    let (asking, asked, due) = (Arc::clone(self), turn, due(turn));
-                    under_way.spawn(async move { asking.answered(asked, due).await });
-                    turn += 1;
+                    let asking = Arc::clone(self);
+                    under_way.spawn(async move { asking.answered(turn, due).await });
                 }
                 Some(answered) = under_way.join_next() => answered.context("an asker panicked")??,
+                else => return Ok(()),
             }
         }
-        Ok(())
     }
 
     /// Asks a question whose time counts from `due`.
@@ -234,6 +233,24 @@ impl Asking {
         self.times.0[kind as usize].lock().record(due.elapsed(), 1);
         Ok(())
     }
+}
+
+/// Tells the number of each question and the moment at which it is due, once that has come. From a thread of its own: timers of
+/// the runtime are a millisecond late. A moment is anywhere in its share of the time, so that they keep no step with
+/// the load.
+fn schedule(start: Instant, all: u64, rate: f64, seed: u64) -> mpsc::UnboundedReceiver<(u64, Instant)> {
+    let (told, moments) = mpsc::unbounded_channel();
+    std::thread::spawn(move || {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        for turn in 0..all {
+            let due = start + Duration::from_secs_f64((turn as f64 + rng.random::<f64>()) / rate);
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            if told.send((turn, due)).is_err() {
+                return;
+            }
+        }
+    });
+    moments
 }
 
 /// A day of UTC, as the API writes it.
