@@ -1,6 +1,6 @@
 //! Where readings are kept: the [`Store`] contract and its profiles.
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{collections::HashMap, fmt, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 
@@ -27,7 +27,10 @@ mod tally;
 pub use aggregate::{Bucket, BucketRange, Cut, Level, MilkBucket, MilkRange, Tag};
 pub use call::{Call, Step, Steps};
 pub use lifecycle::{Chunk, Dropped, Lifecycle, Refresh, Refreshed, Retention};
-pub use look::{Latest, Look};
+pub use look::Look;
+
+/// A series with its newest reading, if it has one.
+pub type Latest = (SeriesId, SeriesKey, Option<Reading>);
 
 /// A place that keeps readings, their producers and what was refused.
 ///
@@ -75,6 +78,16 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
 
     /// Begins to look; what it sees is settled with its first question.
     fn look(&self) -> Box<dyn Look>;
+
+    /// The series that match, as [`Look::find_series`] finds them, each with its newest reading: all in one look.
+    async fn find_latest(&self, filter: SeriesFilter) -> Result<Vec<Latest>, StoreError> {
+        let look = self.look();
+        let series = look.find_series(filter).await?;
+        let ids: Vec<SeriesId> = series.iter().map(|(id, _)| *id).collect();
+        let mut newest: HashMap<SeriesId, Reading> =
+            look.latest(&ids).await?.into_iter().map(|reading| (reading.series, reading)).collect();
+        Ok(series.into_iter().map(|(id, key)| (id, key, newest.remove(&id))).collect())
+    }
 
     /// How many hours of series are dirty.
     async fn dirty_hours(&self) -> Result<u64, StoreError>;

@@ -2,7 +2,7 @@ use super::{check_name, device_series, farm, scope::check_metrics};
 use crate::{
     error::Error,
     model::{Reading, SeriesKey},
-    store::{Look, SeriesFilter},
+    store::{SeriesFilter, Store},
 };
 
 /// Series one answer may hold: with the longest metadata they stay below 3 MiB.
@@ -24,7 +24,7 @@ pub struct LatestQuery {
 /// # Errors
 ///
 /// [`Error::NotFound`] for an unknown device, [`Error::BadRequest`] for a metric it does not have.
-pub async fn latest(look: &dyn Look, query: LatestQuery) -> Result<Vec<(SeriesKey, Reading)>, Error> {
+pub async fn latest(store: &dyn Store, query: LatestQuery) -> Result<Vec<(SeriesKey, Reading)>, Error> {
     let LatestQuery { device_uid, farm_id, metric_names } = query;
     check_name("device_uid", &device_uid)?;
     let farm_id = farm(farm_id)?;
@@ -36,10 +36,11 @@ pub async fn latest(look: &dyn Look, query: LatestQuery) -> Result<Vec<(SeriesKe
         limit: Some(MAX_SERIES + 1),
         ..SeriesFilter::default()
     };
-    let found = look.find_latest(filter).await?;
+    let found = store.find_latest(filter).await?;
     let has = |name: &String| found.iter().any(|(_, key, _)| key.metric_name == *name);
     if found.is_empty() || found.len() > MAX_SERIES || !metric_names.iter().all(has) {
-        let series = device_series(look, farm_id, &device_uid, ("metric_names", &metric_names)).await?;
+        let series =
+            device_series(&*store.look(), farm_id, &device_uid, ("metric_names", &metric_names)).await?;
         if series.len() > MAX_SERIES {
             let message =
                 format!("the device has {} series, more than {MAX_SERIES}: name some metrics", series.len());

@@ -1,7 +1,5 @@
 //! What can be asked of a store: the [`Look`] contract.
 
-use std::collections::HashMap;
-
 use async_trait::async_trait;
 
 use super::{
@@ -9,9 +7,6 @@ use super::{
     SeriesRange, Store, StoreError, Tag,
 };
 use crate::model::{Micros, Milking, Reading, SeriesId, SeriesKey};
-
-/// A series with its newest reading, if it has one.
-pub type Latest = (SeriesId, SeriesKey, Option<Reading>);
 
 /// A look into a store. All its questions are answered from the same whole commits: those that stood when the first of
 /// them was asked. After an error it is of no more use.
@@ -33,15 +28,6 @@ pub trait Look: Send + Sync {
 
     /// The newest reading of each of `series` that has one; among equal times the one committed last.
     async fn latest(&self, series: &[SeriesId]) -> Result<Vec<Reading>, StoreError>;
-
-    /// The series that match, as [`Self::find_series`] finds them, each with its newest reading.
-    async fn find_latest(&self, filter: SeriesFilter) -> Result<Vec<Latest>, StoreError> {
-        let series = self.find_series(filter).await?;
-        let ids: Vec<SeriesId> = series.iter().map(|(id, _)| *id).collect();
-        let mut newest: HashMap<SeriesId, Reading> =
-            self.latest(&ids).await?.into_iter().map(|reading| (reading.series, reading)).collect();
-        Ok(series.into_iter().map(|(id, key)| (id, key, newest.remove(&id))).collect())
-    }
 
     /// Readings of one series with `start_us <= time < end_us`, by time; equal times in a fixed order.
     /// Skips the first `skip`, answers at most `limit`.
@@ -92,10 +78,6 @@ impl<S: Store + ?Sized> Look for S {
 
     async fn latest(&self, series: &[SeriesId]) -> Result<Vec<Reading>, StoreError> {
         self.look().latest(series).await
-    }
-
-    async fn find_latest(&self, filter: SeriesFilter) -> Result<Vec<Latest>, StoreError> {
-        self.look().find_latest(filter).await
     }
 
     async fn range(&self, range: SeriesRange) -> Result<Vec<Reading>, StoreError> {

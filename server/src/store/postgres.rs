@@ -10,8 +10,8 @@ use sqlx::PgPool;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Chunk, CommitGroup, Description, Dropped, Look, Outcome, QuarantineSpan, Refresh, Refreshed, Retention,
-    Store, StoreError,
+    Chunk, CommitGroup, Description, Dropped, Latest, Look, Outcome, QuarantineSpan, Refresh, Refreshed,
+    Retention, SeriesFilter, Store, StoreError,
 };
 use crate::model::{Micros, ProducerId, ProducerRow, Quarantined, SeriesId, SeriesKey};
 
@@ -55,6 +55,7 @@ mod reading;
 mod retain;
 mod rows;
 mod series;
+mod sessions;
 mod storage;
 mod tags;
 mod time;
@@ -76,6 +77,7 @@ use look::PostgresLook;
 use open::Open;
 use reading::Reader;
 use series::Catalogue;
+use sessions::Sessions;
 use tags::Tags;
 
 /// How often what was heard of devices is written.
@@ -91,6 +93,7 @@ pub struct PostgresStore {
 struct Shared {
     facts: Facts,
     pool: PgPool,
+    sessions: Arc<Sessions>,
     catalogue: Catalogue,
     chunks: Chunks,
     devices: Devices,
@@ -104,7 +107,7 @@ struct Shared {
 
 impl Shared {
     async fn reader(&self) -> Result<Reader, StoreError> {
-        Reader::begin(&self.pool, self.patience).await
+        Reader::begin(&self.sessions, self.patience).await
     }
 }
 
@@ -126,6 +129,7 @@ impl PostgresStore {
             watch: Watch::new(&facts),
             patience: config.statement_timeout,
             facts,
+            sessions: Arc::new(Sessions::new(&pool)),
             pool,
         });
         let (flusher, stop) = (TaskTracker::new(), CancellationToken::new());
@@ -226,6 +230,10 @@ impl Store for PostgresStore {
         Box::new(PostgresLook::new(Arc::clone(&self.shared)))
     }
 
+    async fn find_latest(&self, filter: SeriesFilter) -> Result<Vec<Latest>, StoreError> {
+        read::find_latest(&self.shared, &filter).await
+    }
+
     async fn dirty_hours(&self) -> Result<u64, StoreError> {
         read!(self, lifecycle::dirty_hours)
     }
@@ -281,6 +289,7 @@ impl Store for PostgresStore {
     async fn close(&self) {
         self.stop.cancel();
         self.flusher.wait().await;
+        self.shared.sessions.close();
         self.shared.pool.close().await;
     }
 }

@@ -190,6 +190,10 @@ impl Store for FaultyStore {
         Box::new(FaultyLook { inner: self.inner.look(), faults: Arc::clone(&self.faults) })
     }
 
+    async fn find_latest(&self, filter: SeriesFilter) -> Result<Vec<Latest>, StoreError> {
+        self.inner.find_latest(filter).await
+    }
+
     async fn dirty_hours(&self) -> Result<u64, StoreError> {
         self.inner.dirty_hours().await
     }
@@ -255,10 +259,6 @@ impl Look for FaultyLook {
 
     async fn latest(&self, series: &[SeriesId]) -> Result<Vec<Reading>, StoreError> {
         self.inner.latest(series).await
-    }
-
-    async fn find_latest(&self, filter: SeriesFilter) -> Result<Vec<Latest>, StoreError> {
-        self.inner.find_latest(filter).await
     }
 
     async fn range(&self, range: SeriesRange) -> Result<Vec<Reading>, StoreError> {

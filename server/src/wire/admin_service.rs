@@ -103,7 +103,7 @@ impl AdminGrpc {
     async fn run(&self, query: Query) -> Result<(), Error> {
         let (look, all) = (&*self.store().look(), &Caller::default());
         match query {
-            Query::GetLatest(request) => questions::latest(look, all, request).await.map(drop),
+            Query::GetLatest(request) => questions::latest(self.store(), all, request).await.map(drop),
             Query::QueryRange(request) => questions::range(look, all, request).await.map(drop),
             Query::BatchQueryRange(request) => questions::batch(look, all, request).await.map(drop),
             Query::QueryMilkings(request) => questions::milkings(look, all, request).await.map(drop),

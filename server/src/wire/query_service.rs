@@ -126,7 +126,7 @@ impl QueryService for QueryGrpc {
         request: Request<v1::GetLatestRequest>,
     ) -> Result<Response<v1::GetLatestResponse>, Status> {
         self.answer(Rpc::GetLatest, request, async |caller, request| {
-            questions::latest(&*self.store.look(), &caller, request).await
+            questions::latest(&*self.store, &caller, request).await
         })
         .await
     }

@@ -11,7 +11,7 @@ use crate::{
         self, AnimalQuery, DevicesQuery, LatestQuery, MilkQuery, MilkingsQuery, RangeData, RangePage,
         RangeQuery, Resolution, Scope, SeriesQuery, Statistic, SummaryQuery,
     },
-    store::{Level, Look},
+    store::{Level, Look, Store},
 };
 
 mod messages;
@@ -26,13 +26,13 @@ const MAX_BATCH: usize = 50;
 const MAX_BATCH_ROWS: u64 = 50_000;
 
 pub(super) async fn latest(
-    look: &dyn Look,
+    store: &dyn Store,
     caller: &Caller,
     request: v1::GetLatestRequest,
 ) -> Result<v1::GetLatestResponse, Error> {
     let v1::GetLatestRequest { device_uid, farm_id, metric_names } = request;
     let query = LatestQuery { device_uid, farm_id: caller.farm(farm_id)?, metric_names };
-    let latest = query::latest(look, query).await?;
+    let latest = query::latest(store, query).await?;
     let latest = latest.into_iter().map(|(key, reading)| to_series_readings(key, vec![reading]));
     Ok(v1::GetLatestResponse { latest: latest.collect() })
 }

@@ -25,6 +25,7 @@ mod open;
 mod opening;
 mod queries;
 mod refused;
+mod sessions;
 mod shared;
 
 mod plain {

@@ -21,7 +21,7 @@ const CONNECT: Duration = Duration::from_secs(15);
 
 /// A connection that was idle for longer is tried before it is used, which takes a round trip. One that broke since fails
 /// its statement, as one does that breaks a moment later.
-const IDLE: Duration = Duration::from_secs(1);
+pub(super) const IDLE: Duration = Duration::from_secs(1);
 
 /// How a store on PostgreSQL is set up.
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ pub struct PostgresConfig {
     pub profile: ProfileChoice,
     /// Connections kept open.
     pub pool_min: u32,
-    /// Connections at most: lanes and queries together.
+    /// Connections at most; queries use up to half of them.
     pub pool_max: u32,
     /// Time in which a connection must become free.
     pub acquire_timeout: Duration,

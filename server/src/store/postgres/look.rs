@@ -9,7 +9,7 @@ use super::{Shared, aggregate, others, read, reading::Reader, series};
 use crate::{
     model::{Micros, Milking, Reading, SeriesId, SeriesKey},
     store::{
-        Activity, Bucket, BucketRange, Device, Latest, Lifecycle, Look, MilkBucket, MilkRange, MilkingRange,
+        Activity, Bucket, BucketRange, Device, Lifecycle, Look, MilkBucket, MilkRange, MilkingRange,
         SeriesFilter, SeriesRange, StoreError, Tag,
     },
 };
@@ -52,10 +52,6 @@ impl Look for PostgresLook {
 
     async fn latest(&self, series: &[SeriesId]) -> Result<Vec<Reading>, StoreError> {
         read::latest(&mut *self.reader().await?, series).await
-    }
-
-    async fn find_latest(&self, filter: SeriesFilter) -> Result<Vec<Latest>, StoreError> {
-        read::find_latest(&mut *self.reader().await?, &filter).await
     }
 
     async fn range(&self, range: SeriesRange) -> Result<Vec<Reading>, StoreError> {

@@ -97,6 +97,9 @@ pub(super) async fn lock(connection: &mut PgConnection) -> Result<(), OpenError>
 pub(super) async fn run(connection: &mut PgConnection, profile: Profile) -> Result<(), OpenError> {
     let failed = |error: sqlx::Error| OpenError::Migrate(explain(&error));
     create_schema(connection).await.map_err(failed)?;
+    // That the books are there already is no news.
+    let quiet = sqlx::query("SET client_min_messages = warning").execute(&mut *connection).await;
+    quiet.map_err(failed)?;
     let migrations = files(profile).iter().map(|file| {
         let no_tx = file.sql.starts_with("-- no-transaction");
         let sql: SqlStr = file.sql.into_sql_str();

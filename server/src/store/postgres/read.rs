@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use sqlx::postgres::PgRow;
 
 use super::{
+    Shared,
     aggregate::animal_and_zone,
     columns::{Columns, Time},
     error::unavailable,
@@ -37,14 +38,11 @@ pub(super) async fn latest(reader: &mut Reader, series: &[SeriesId]) -> Result<V
     Ok(found)
 }
 
-/// The series that match, each with its newest reading: in one round trip, if all have a recent one.
-pub(super) async fn find_latest(
-    reader: &mut Reader,
-    filter: &SeriesFilter,
-) -> Result<Vec<Latest>, StoreError> {
-    let recently_us = now_us() - RECENTLY_US;
-    let bind = |query| series::matching(query, filter).bind(time::at(recently_us));
-    let rows = reader.all(sql!("find_latest"), bind).await?;
+/// The series that match, each with its newest reading: one statement, if all have a recent one.
+pub(super) async fn find_latest(shared: &Shared, filter: &SeriesFilter) -> Result<Vec<Latest>, StoreError> {
+    let recently = time::at(now_us() - RECENTLY_US);
+    let bind = |query| series::matching(query, filter).bind(recently);
+    let rows = Reader::once(&shared.sessions, sql!("find_latest"), bind).await?;
     let found = |row: &PgRow| -> Result<Latest, sqlx::Error> {
         let (id, key) = series::series(row)?;
         let mut columns = Columns::from(row, NEWEST);
@@ -52,12 +50,12 @@ pub(super) async fn find_latest(
         Ok((id, key, newest))
     };
     let mut found: Vec<Latest> = rows.iter().map(found).collect::<Result<_, _>>().map_err(unavailable)?;
-    let quiet: Vec<SeriesId> =
-        found.iter().filter(|(.., newest)| newest.is_none()).map(|(id, ..)| *id).collect();
-    if !quiet.is_empty() {
-        let mut older = newest(reader, &quiet, (Micros::MIN, recently_us)).await?.into_iter().peekable();
-        for (id, _, newest) in found.iter_mut().filter(|(.., newest)| newest.is_none()) {
-            *newest = older.next_if(|reading| reading.series == *id);
+    if found.iter().any(|(.., newest)| newest.is_none()) {
+        // Older ones, and all in the same look: a reading that came meanwhile must not be missed beside one that did not.
+        let ids: Vec<SeriesId> = found.iter().map(|(id, ..)| *id).collect();
+        let mut readings = latest(&mut shared.reader().await?, &ids).await?.into_iter().peekable();
+        for (id, _, newest) in &mut found {
+            *newest = readings.next_if(|reading| reading.series == *id);
         }
     }
     Ok(found)

@@ -4,18 +4,21 @@
 //! is done. So a [`Reader`] knows its backend: it cancels the statement while it still owns the connection, waits
 //! for the end, and only then gives the connection back.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::TryStreamExt as _;
 use sqlx::{
-    AssertSqlSafe, Connection as _, PgConnection, PgPool, Postgres, Row as _,
-    pool::PoolConnection,
+    AssertSqlSafe, PgConnection, Postgres, Row as _,
     postgres::{PgArguments, PgRow},
     query::Query,
 };
 
 use super::{
-    error::{is_cancelled, unanswered, unavailable},
+    error::{is_cancelled, is_lost, unanswered, unavailable},
+    sessions::{Session, Sessions},
     watermark::Watermark,
 };
 use crate::store::{Call, Step, StoreError};
@@ -23,59 +26,74 @@ use crate::store::{Call, Step, StoreError};
 /// A statement with its arguments.
 pub(super) type Statement = Query<'static, Postgres, PgArguments>;
 
-/// Time in which a statement must end once it was cancelled, and the connection for cancelling it be open.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Reads on one connection, in one transaction. Dropped, it stops what runs and ends the transaction, which nobody has
-/// to wait for.
+/// Reads in one session. Dropped, it stops what runs and ends the transaction, which nobody has to wait for.
 pub(super) struct Reader {
-    pool: PgPool,
     /// Always there until it is dropped.
-    connection: Option<PoolConnection<Postgres>>,
+    session: Option<Session>,
     call: Call,
-    backend: i32,
     watermark: Watermark,
+    in_transaction: bool,
     /// A statement was sent and its end was not seen.
     running: bool,
+    /// The session was ended by the other side.
+    is_lost: bool,
 }
 
 impl Reader {
-    /// All its statements see the same; `most` is what one may take where no deadline is nearer.
-    pub(super) async fn begin(pool: &PgPool, most: Duration) -> Result<Self, StoreError> {
-        let call = Call::current();
-        let connection = match call.time_left() {
-            None => pool.acquire().await,
-            Some(left) => match tokio::time::timeout(left, pool.acquire()).await {
-                Ok(connection) => connection,
-                Err(_) => return Err(StoreError::Deadline),
-            },
-        };
-        let connection = Some(connection.map_err(unavailable)?);
-        let timeout = call.time_left().map_or(most, |left| left.min(most));
-        let mut reader = Self {
-            pool: pool.clone(),
-            connection,
-            call,
-            backend: 0,
-            watermark: Watermark::default(),
-            running: true,
-        };
-        // One round trip. A millisecond more: who is cancelled for the time finds the deadline passed. Planned anew,
-        // a statement knows its times and looks at the chunks of those only.
+    /// Reads in one transaction: all its statements see the same; `most` is what one may take where no deadline is
+    /// nearer.
+    pub(super) async fn begin(sessions: &Arc<Sessions>, most: Duration) -> Result<Self, StoreError> {
+        let mut reader = Self::take(sessions).await?;
+        let timeout = reader.call.time_left().map_or(most, |left| left.min(most));
+        // One round trip. A millisecond more: who is cancelled for the time finds the deadline passed.
         let begin = format!(
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = {}; \
-             SET LOCAL plan_cache_mode = force_custom_plan; \
-             SELECT pg_backend_pid() AS backend, w.* FROM ({}) AS w",
+             SET LOCAL plan_cache_mode = force_custom_plan; {}",
             timeout.as_millis() + 1,
             sql!("watermark"),
         );
+        (reader.running, reader.in_transaction) = (true, true);
         let begun = sqlx::raw_sql(AssertSqlSafe(begin)).fetch_optional(reader.connection()).await;
         let Some(row) = reader.seen(begun)? else {
             return Err(StoreError::Damaged("iot.watermark has lost its row".into()));
         };
-        reader.backend = row.try_get("backend").map_err(unavailable)?;
         reader.watermark = Watermark::of(&row).map_err(unavailable)?;
         Ok(reader)
+    }
+
+    /// All rows of one statement, which needs no transaction: half of the round trips.
+    pub(super) async fn once(
+        sessions: &Arc<Sessions>,
+        sql: &'static str,
+        bind: impl Fn(Statement) -> Statement,
+    ) -> Result<Vec<PgRow>, StoreError> {
+        let mut reader = Self::take(sessions).await?;
+        let left = reader.call.time_left();
+        let rows = reader.all(sql, bind);
+        match left {
+            None => rows.await,
+            Some(left) => tokio::time::timeout(left, rows).await.unwrap_or(Err(StoreError::Deadline)),
+        }
+    }
+
+    async fn take(sessions: &Arc<Sessions>) -> Result<Self, StoreError> {
+        let call = Call::current();
+        let session = match call.time_left() {
+            None => sessions.take().await,
+            Some(left) => match tokio::time::timeout(left, sessions.take()).await {
+                Ok(session) => session,
+                Err(_) => return Err(StoreError::Deadline),
+            },
+        };
+        let session = Some(session.map_err(unavailable)?);
+        Ok(Self {
+            session,
+            call,
+            watermark: Watermark::default(),
+            in_transaction: false,
+            running: false,
+            is_lost: false,
+        })
     }
 
     /// Where everything stands, as all statements see it: the planner may know it.
@@ -159,12 +177,13 @@ impl Reader {
     }
 
     fn connection(&mut self) -> &mut PgConnection {
-        self.connection.as_mut().expect("only dropping takes it")
+        self.session.as_mut().expect("only dropping takes it").connection()
     }
 
     /// Notes that a statement's end was seen.
     fn seen<T>(&mut self, result: Result<T, sqlx::Error>) -> Result<T, StoreError> {
         self.running = false;
+        self.is_lost = result.as_ref().is_err_and(is_lost);
         result.map_err(|error| {
             let passed = self.call.time_left().is_some_and(|left| left.is_zero());
             if passed && is_cancelled(&error) { StoreError::Deadline } else { unanswered(error) }
@@ -174,61 +193,13 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        let Some(connection) = self.connection.take() else { return };
-        let cancelled = self.running.then_some(self.backend);
-        give_back(&self.pool, connection, cancelled);
-    }
-}
-
-/// Ends what a connection is in the middle of, and gives it back; closes it where that does not work.
-/// `cancelled` is the backend of a statement that runs, 0 where it is not known; None: none runs.
-pub(super) fn give_back(pool: &PgPool, mut connection: PoolConnection<Postgres>, cancelled: Option<i32>) {
-    let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-        connection.close_on_drop();
-        return;
-    };
-    let pool = pool.clone();
-    runtime.spawn(async move {
-        let clean = async {
-            if let Some(backend) = cancelled {
-                if backend != 0 {
-                    cancel(&pool, backend).await?;
-                }
-                // What is left of the statement is read before the next one is sent: that it was cancelled, too.
-                match connection.ping().await {
-                    Err(error) if is_cancelled(&error) => connection.ping().await?,
-                    pinged => pinged?,
-                }
-            }
-            sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await.map(drop)
-        };
-        if !matches!(tokio::time::timeout(PATIENCE, clean).await, Ok(Ok(()))) {
-            connection.close_on_drop();
+        let Some(session) = self.session.take() else { return };
+        if self.is_lost {
+            session.lose();
+        } else if self.running || self.in_transaction {
+            session.end(self.running, self.in_transaction);
+        } else {
+            session.keep();
         }
-    });
-}
-
-/// Stops what a connection is in the middle of, and closes it.
-pub(super) fn stop(pool: &PgPool, mut connection: PoolConnection<Postgres>, cancelled: Option<i32>) {
-    let runtime = tokio::runtime::Handle::try_current();
-    let (Ok(runtime), Some(backend)) = (runtime, cancelled.filter(|backend| *backend != 0)) else {
-        connection.close_on_drop();
-        return;
-    };
-    let pool = pool.clone();
-    runtime.spawn(async move {
-        let stopped = async {
-            cancel(&pool, backend).await?;
-            connection.ping().await
-        };
-        drop(tokio::time::timeout(PATIENCE, stopped).await);
-        connection.close_on_drop();
-    });
-}
-
-/// Stops the statement of a backend, over a connection that does not wait for one of the pool's.
-async fn cancel(pool: &PgPool, backend: i32) -> Result<(), sqlx::Error> {
-    let mut other = PgConnection::connect_with(&pool.connect_options()).await?;
-    sqlx::query(sql!("cancel")).bind(backend).execute(&mut other).await?;
-    other.close().await
+    }
 }

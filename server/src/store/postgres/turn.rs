@@ -4,7 +4,7 @@ use sqlx::{PgConnection, PgPool, Postgres, Row as _, pool::PoolConnection};
 
 use super::{
     error::{is_locked, unavailable},
-    reading::stop,
+    sessions::stop,
 };
 use crate::store::StoreError;
 

@@ -82,7 +82,7 @@ fn is_down<T: Debug>(result: &Result<T, StoreError>, parts: &[&str]) {
 }
 
 /// A session of somebody else that holds a table.
-async fn hold(database: &Database, table: &str) -> PgConnection {
+pub(super) async fn hold(database: &Database, table: &str) -> PgConnection {
     let mut other = database.connect().await;
     let lock = format!("BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE");
     other.execute(AssertSqlSafe(lock)).await.expect("nobody else holds it");
@@ -90,7 +90,7 @@ async fn hold(database: &Database, table: &str) -> PgConnection {
 }
 
 /// Waits until a session of the store waits for a lock; tells which.
-async fn until_blocked(watcher: &mut PgConnection) -> i32 {
+pub(super) async fn until_blocked(watcher: &mut PgConnection) -> i32 {
     let blocked = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() \
                    AND application_name = 'herdstream' AND wait_event_type = 'Lock'";
     loop {
