@@ -31,7 +31,7 @@ use crate::{
     place::Place,
 };
 
-/// Questions at once before those that count, so that every connection to a database has answered some.
+/// Questions at once before those that count, so that every connection for questions has answered some.
 const WARM_UP_ASKERS: usize = 16;
 
 #[derive(Clone, Debug, Args)]

@@ -205,24 +205,27 @@ impl Asking {
 
     /// Ends when the last question that was due is answered: it would be the slowest, perhaps.
     async fn open(self: &Arc<Self>, time: Duration, rate: f64) -> Result<()> {
-        let all = (time.as_secs_f64() * rate).ceil() as u64;
-        let mut moments = schedule(Instant::now(), all, rate, self.seed);
-        let mut under_way = JoinSet::new();
+        let schedule = Schedule { start: Instant::now(), time, rate, seed: self.seed };
+        let mut moments = schedule.begin();
+        let (mut turn, mut under_way) = (0, JoinSet::new());
         loop {
             tokio::select! {
-                Some((turn, due)) = moments.recv() => {
+                Some(due) = moments.recv() => {
                     ensure!(
                         under_way.len() < MOST_UNDER_WAY,
                         "{MOST_UNDER_WAY} questions wait for an answer: the server does not keep up with {rate} a \
                          second"
                     );
-                    let asking = Arc::clone(self);
-                    under_way.spawn(async move { asking.answered(turn, due).await });
+                    let (asking, asked) = (Arc::clone(self), turn);
+                    under_way.spawn(async move { asking.answered(asked, due).await });
+                    turn += 1;
                 }
                 Some(answered) = under_way.join_next() => answered.context("an asker panicked")??,
-                else => return Ok(()),
+                else => break,
             }
         }
+        ensure!(turn == schedule.questions(), "only {turn} of {} questions were due", schedule.questions());
+        Ok(())
     }
 
     /// Asks a question whose time counts from `due`.
@@ -235,22 +238,37 @@ impl Asking {
     }
 }
 
-/// Tells the number of each question and the moment at which it is due, once that has come. From a thread of its own: timers of
-/// the runtime are a millisecond late. A moment is anywhere in its share of the time, so that they keep no step with
-/// the load.
-fn schedule(start: Instant, all: u64, rate: f64, seed: u64) -> mpsc::UnboundedReceiver<(u64, Instant)> {
-    let (told, moments) = mpsc::unbounded_channel();
-    std::thread::spawn(move || {
-        let mut rng = SmallRng::seed_from_u64(seed);
-        for turn in 0..all {
-            let due = start + Duration::from_secs_f64((turn as f64 + rng.random::<f64>()) / rate);
-            std::thread::sleep(due.saturating_duration_since(Instant::now()));
-            if told.send((turn, due)).is_err() {
-                return;
+/// When the questions of an open loop are due: each anywhere in its share of the time, so that they keep no step with the
+/// load.
+#[derive(Clone, Copy)]
+struct Schedule {
+    start: Instant,
+    time: Duration,
+    rate: f64,
+    seed: u64,
+}
+
+impl Schedule {
+    fn questions(self) -> u64 {
+        (self.time.as_secs_f64() * self.rate).ceil() as u64
+    }
+
+    /// Tells each moment once it has come. From a thread of its own: timers of the runtime are a millisecond late.
+    fn begin(self) -> mpsc::UnboundedReceiver<Instant> {
+        let (come, moments) = mpsc::unbounded_channel();
+        std::thread::spawn(move || {
+            let mut rng = SmallRng::seed_from_u64(self.seed);
+            for turn in 0..self.questions() {
+                let after = Duration::from_secs_f64((turn as f64 + rng.random::<f64>()) / self.rate);
+                let due = self.start + after.min(self.time);
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                if come.send(due).is_err() {
+                    return;
+                }
             }
-        }
-    });
-    moments
+        });
+        moments
+    }
 }
 
 /// A day of UTC, as the API writes it.

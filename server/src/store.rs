@@ -79,7 +79,8 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Begins to look; what it sees is settled with its first question.
     fn look(&self) -> Box<dyn Look>;
 
-    /// The series that match, as [`Look::find_series`] finds them, each with its newest reading: all in one look.
+    /// The series that match, as [`Look::find_series`] finds them, each with its newest reading. A look of its own: what
+    /// is asked most may be answered without beginning one.
     async fn find_latest(&self, filter: SeriesFilter) -> Result<Vec<Latest>, StoreError> {
         let look = self.look();
         let series = look.find_series(filter).await?;

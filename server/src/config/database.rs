@@ -21,7 +21,7 @@ pub struct DatabaseConfig {
     pub lanes: usize,
     /// Connections kept open. 0 to `pool_max`; default 2.
     pub pool_min: u32,
-    /// Connections at most; queries use up to half of them. 1 to 1000; default 16.
+    /// Connections at most; queries use up to half of them, lanes the others. 1 to 1000; default 16.
     pub pool_max: u32,
     /// Time in which a connection must become free. 100 ms to 1 hour; default 5 s.
     #[serde(with = "values::duration")]

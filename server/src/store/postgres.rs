@@ -32,6 +32,7 @@ macro_rules! read {
 
 mod aggregate;
 mod attempts;
+mod cancel;
 mod chunks;
 mod columns;
 mod commit;
@@ -51,11 +52,11 @@ mod open;
 mod others;
 mod profile;
 mod read;
+mod read_pool;
 mod reading;
 mod retain;
 mod rows;
 mod series;
-mod sessions;
 mod storage;
 mod tags;
 mod time;
@@ -75,9 +76,9 @@ use direct::Watch;
 use error::unavailable;
 use look::PostgresLook;
 use open::Open;
+use read_pool::{ReadPool, Reads};
 use reading::Reader;
 use series::Catalogue;
-use sessions::Sessions;
 use tags::Tags;
 
 /// How often what was heard of devices is written.
@@ -93,7 +94,7 @@ pub struct PostgresStore {
 struct Shared {
     facts: Facts,
     pool: PgPool,
-    sessions: Arc<Sessions>,
+    read_pool: Arc<ReadPool>,
     catalogue: Catalogue,
     chunks: Chunks,
     devices: Devices,
@@ -106,8 +107,14 @@ struct Shared {
 }
 
 impl Shared {
+    /// Begins to answer a question.
     async fn reader(&self) -> Result<Reader, StoreError> {
-        Reader::begin(&self.sessions, self.patience).await
+        Reader::begin(&self.read_pool, Reads::Question, self.patience).await
+    }
+
+    /// Begins to read for a write.
+    async fn write_reader(&self) -> Result<Reader, StoreError> {
+        Reader::begin(&self.read_pool, Reads::Write, self.patience).await
     }
 }
 
@@ -129,7 +136,7 @@ impl PostgresStore {
             watch: Watch::new(&facts),
             patience: config.statement_timeout,
             facts,
-            sessions: Arc::new(Sessions::new(&pool)),
+            read_pool: Arc::new(ReadPool::new(&pool)),
             pool,
         });
         let (flusher, stop) = (TaskTracker::new(), CancellationToken::new());
@@ -214,7 +221,7 @@ impl Store for PostgresStore {
     }
 
     async fn producer(&self, id: ProducerId) -> Result<Option<ProducerRow>, StoreError> {
-        read!(self, ledger::find, id)
+        ledger::find(&mut self.shared.write_reader().await?, id).await
     }
 
     async fn quarantine(
@@ -223,7 +230,7 @@ impl Store for PostgresStore {
         span: QuarantineSpan,
         limit: usize,
     ) -> Result<Vec<Quarantined>, StoreError> {
-        read!(self, others::quarantine, producer, span, limit)
+        others::quarantine(&mut self.shared.write_reader().await?, producer, span, limit).await
     }
 
     fn look(&self) -> Box<dyn Look> {
@@ -289,7 +296,7 @@ impl Store for PostgresStore {
     async fn close(&self) {
         self.stop.cancel();
         self.flusher.wait().await;
-        self.shared.sessions.close();
+        self.shared.read_pool.close();
         self.shared.pool.close().await;
     }
 }

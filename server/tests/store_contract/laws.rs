@@ -64,6 +64,7 @@ macro_rules! obeys_the_contract {
             a_group_built_anew_tells_the_same_refusals,
             anonymous_writes_have_no_ledger_row,
             readers_see_whole_commits,
+            newest_values_are_of_the_same_commits,
             a_look_sees_one_moment,
             all_questions_of_a_look_see_the_same_commits,
             a_question_that_cannot_be_stored_is_no_failure,
@@ -716,6 +717,35 @@ impl Looking {
         self.done.store(true, Ordering::Release);
         self.reader.await.expect("every look saw whole commits, and stayed where it was");
     }
+}
+
+/// Each commit gives all series a value, and one more series its first.
+pub(crate) async fn newest_values_are_of_the_same_commits(fixture: &mut dyn Fixture) {
+    const COMMITS: u32 = 30;
+    let store = fixture.store();
+    let writer = {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let mut series = Vec::new();
+            for commit in 0..COMMITS {
+                series.push(resolve(&*store, commit).await);
+                // Of now, but for one.
+                let time_us = |place: usize| if place == 0 { NOON + i64::from(commit) } else { now_us() };
+                let reading =
+                    |(place, series): (usize, &_)| reading(*series, time_us(place), f64::from(commit));
+                write(&*store, series.iter().enumerate().map(reading).collect()).await;
+            }
+        })
+    };
+    let mut seen = 0;
+    while seen < COMMITS as usize {
+        let found = store.find_latest(SeriesFilter::default()).await.unwrap();
+        let newest: Vec<f64> = found.into_iter().filter_map(|(.., newest)| Some(newest?.value)).collect();
+        assert!(newest.len() >= seen, "{newest:?} after {seen}");
+        seen = newest.len();
+        assert!(newest.iter().all(|value| *value + 1.0 == seen as f64), "{newest:?} are of several commits");
+    }
+    writer.await.unwrap();
 }
 
 pub(crate) async fn readers_see_whole_commits(fixture: &mut dyn Fixture) {

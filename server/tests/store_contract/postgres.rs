@@ -10,7 +10,7 @@ use herdstream_server::store::{
 use herdstream_testkit::{Postgres, Timescale};
 
 use secrecy::ExposeSecret as _;
-use sqlx::{Connection as _, Executor as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
 use super::{aggregates, laws::Fixture, model};
 
@@ -24,8 +24,8 @@ mod milk;
 mod open;
 mod opening;
 mod queries;
+mod read_pool;
 mod refused;
-mod sessions;
 mod shared;
 
 mod plain {
@@ -128,6 +128,26 @@ impl Database {
             database.run(pause).await;
         }
         database
+    }
+}
+
+/// A session of somebody else that holds a table.
+async fn hold(database: &Database, table: &str) -> PgConnection {
+    let mut other = database.connect().await;
+    let lock = format!("BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE");
+    other.execute(AssertSqlSafe(lock)).await.expect("nobody else holds it");
+    other
+}
+
+/// Waits until a session of the store waits for a lock; tells which.
+async fn until_blocked(watcher: &mut PgConnection) -> i32 {
+    let blocked = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() \
+                   AND application_name = 'herdstream' AND wait_event_type = 'Lock'";
+    loop {
+        if let Some(pid) = sqlx::query_scalar(blocked).fetch_optional(&mut *watcher).await.unwrap() {
+            return pid;
+        }
+        tokio::task::yield_now().await;
     }
 }
 

@@ -28,14 +28,14 @@ use super::{
     devices::Devices,
     format, journal,
     keys::{self, Table},
-    open::{Open, OpenBuckets},
+    open::{self, Open, OpenBuckets},
     rows,
     view::{Seen, View},
     watch::Watch,
 };
 use crate::{
-    model::{SeriesId, SeriesKey},
-    store::StoreError,
+    model::{SeriesId, SeriesKey, now_us},
+    store::{Level, StoreError},
 };
 
 /// Name of the keyspace of everything small.
@@ -108,9 +108,24 @@ impl Engine {
         engine.finish_dropping()?;
         engine.complete()?;
         engine.load()?;
-        let commit = engine.view().number(keys::LAST_COMMIT)?;
-        engine.open = OpenBuckets::new(commit, engine.devices.newest_us());
+        engine.open = engine.open_buckets()?;
         Ok(engine)
+    }
+
+    /// Open buckets as they stand.
+    fn open_buckets(&self) -> Result<OpenBuckets, StoreError> {
+        let view = self.view();
+        let newest_us = self.devices.newest_us();
+        let open = OpenBuckets::new(view.number(keys::LAST_COMMIT)?, newest_us);
+        if let Some(newest_us) = newest_us {
+            let stored_us = view.watermarks()?.stored_before_us(Level::QuarterHour);
+            for from_us in open::open_from(stored_us, newest_us, now_us()) {
+                if open.read_again(&view, from_us)? {
+                    break;
+                }
+            }
+        }
+        Ok(open)
     }
 
     /// Reads the catalogue and the statuses.

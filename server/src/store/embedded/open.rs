@@ -2,19 +2,29 @@
 //! question about the present does not read everything that has arrived in the last minutes.
 //!
 //! Only a help: what is not held here is computed from readings. Held is everything from one time on, which moves
-//! ahead when rollups are stored, and when more is open than is held.
+//! ahead when rollups are stored, and when more is open than is held. After a start it is read again.
 
 use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::{Mutex, MutexGuard};
 
+use super::{
+    block,
+    keys::HOUR_US,
+    roll::{InHour, hours_of},
+    view::View,
+};
 use crate::{
     model::{Micros, Quality, Reading, SeriesId},
-    store::{Bucket, Level},
+    store::{Bucket, Level, StoreError},
 };
 
 /// Buckets that are held, at most: 20 MB.
 const MOST: usize = if cfg!(test) { 50 } else { 200_000 };
+
+/// Quarters that a start reads again, and their readings, at most: these take a second.
+const MOST_QUARTERS: i64 = 4;
+const MOST_READ: usize = if cfg!(test) { 200 } else { 50_000_000 };
 
 /// Parts of the series: of those that a commit fills it copies the ones that somebody looks at.
 const PARTS: usize = 256;
@@ -54,6 +64,32 @@ impl OpenBuckets {
         let since_us = newest_us.map_or(Micros::MIN, behind);
         let open = Open { since_us, parts: vec![Arc::default(); PARTS] };
         Self(Mutex::new(Held { commit, open, count: 0 }))
+    }
+
+    /// Holds again what a view sees from `from_us` on, the start of a quarter. False: that is too much, and nothing is held.
+    pub(super) fn read_again(&self, view: &View<'_>, from_us: Micros) -> Result<bool, StoreError> {
+        let mut held = self.0.lock();
+        let since_us = std::mem::replace(&mut held.open.since_us, from_us);
+        let mut read = 0;
+        let span_us = (from_us, since_us);
+        for (day, chunk) in view.chunks(from_us, since_us) {
+            for hour in hours_of(day, span_us) {
+                let asked = InHour { chunk, hour, series: 0..=u32::MAX, span_us, tag: None };
+                view.readings(&asked, |series, part| {
+                    read += part.values.len();
+                    for bucket in quarters(hour, part) {
+                        held.add(series, bucket);
+                    }
+                    Ok(read <= MOST_READ && held.count <= MOST)
+                })?;
+            }
+        }
+        let fits = read <= MOST_READ && held.count <= MOST;
+        if !fits {
+            held.open.since_us = since_us;
+            held.forget();
+        }
+        Ok(fits)
     }
 
     /// Whoever holds it sees what is in as of its commit; the writer waits meanwhile.
@@ -183,6 +219,25 @@ impl Filled {
     }
 }
 
+/// The quarters of an hour, from readings of it in the order of their times.
+fn quarters(hour: i64, part: block::Part<'_>) -> impl Iterator<Item = Bucket> {
+    let width_us = Level::QuarterHour.width_us();
+    let starts =
+        (0..HOUR_US / width_us).map(move |n| hour.saturating_mul(HOUR_US).saturating_add(n * width_us));
+    starts.filter_map(move |start_us| {
+        let part = part.between(start_us, start_us.saturating_add(width_us));
+        (!part.values.is_empty()).then(|| Bucket::of_values(start_us, part.values, part.qualities))
+    })
+}
+
+/// From where on a start reads open quarters again, the first that fits: what no refresh has stored, but not much more
+/// than an hour; the present quarter.
+pub(super) fn open_from(stored_us: Micros, newest_us: Micros, now_us: Micros) -> [Micros; 2] {
+    let present_us = Level::QuarterHour.floor(newest_us.min(now_us));
+    let oldest_us = present_us.saturating_sub((MOST_QUARTERS - 1) * Level::QuarterHour.width_us());
+    [stored_us.clamp(oldest_us, present_us), present_us]
+}
+
 /// The start of the quarter after the one that holds a time.
 fn behind(time_us: Micros) -> Micros {
     Level::QuarterHour.floor(time_us).saturating_add(Level::QuarterHour.width_us())
@@ -243,6 +298,15 @@ mod tests {
         assert_eq!(held(&open, 1), (QUARTER, vec![(QUARTER, 1)]));
         open.stored_before(0);
         assert_eq!(held(&open, 2), (QUARTER, vec![]), "never back");
+    }
+
+    #[test]
+    fn a_start_reads_what_is_not_stored_but_not_much_more_than_an_hour() {
+        let from = |stored_us, newest_us| open_from(stored_us, newest_us, 20 * QUARTER + 5);
+        assert_eq!(from(18 * QUARTER, 20 * QUARTER + 3), [18 * QUARTER, 20 * QUARTER]);
+        assert_eq!(from(Micros::MIN, 20 * QUARTER + 3), [17 * QUARTER, 20 * QUARTER], "never stored");
+        assert_eq!(from(18 * QUARTER, Micros::MAX), [18 * QUARTER, 20 * QUARTER], "a clock is ahead");
+        assert_eq!(from(20 * QUARTER, 9 * QUARTER), [9 * QUARTER; 2], "nothing has come since");
     }
 
     #[test]

@@ -212,7 +212,7 @@ impl View<'_> {
 }
 
 /// Hours of a day that reach into a span, from 1970.
-fn hours_of(day: i64, (start_us, end_us): (Micros, Micros)) -> RangeInclusive<i64> {
+pub(super) fn hours_of(day: i64, (start_us, end_us): (Micros, Micros)) -> RangeInclusive<i64> {
     (day * 24).max(keys::hour_of(start_us))..=(day * 24 + 23).min(keys::hour_of(end_us - 1))
 }
 

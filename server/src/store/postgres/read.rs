@@ -40,25 +40,33 @@ pub(super) async fn latest(reader: &mut Reader, series: &[SeriesId]) -> Result<V
 
 /// The series that match, each with its newest reading: one statement, if all have a recent one.
 pub(super) async fn find_latest(shared: &Shared, filter: &SeriesFilter) -> Result<Vec<Latest>, StoreError> {
-    let recently = time::at(now_us() - RECENTLY_US);
-    let bind = |query| series::matching(query, filter).bind(recently);
-    let rows = Reader::once(&shared.sessions, sql!("find_latest"), bind).await?;
+    let recently_us = now_us() - RECENTLY_US;
+    let bind = |query| series::matching(query, filter).bind(time::at(recently_us));
+    let found = found(&Reader::once(&shared.read_pool, sql!("find_latest"), bind).await?)?;
+    if found.iter().all(|(.., newest)| newest.is_some()) {
+        return Ok(found);
+    }
+    // Older ones take a second statement, and both must see the same commits.
+    let reader = &mut shared.reader().await?;
+    let mut found = self::found(&reader.all(sql!("find_latest"), bind).await?)?;
+    let quiet: Vec<SeriesId> =
+        found.iter().filter(|(.., newest)| newest.is_none()).map(|(id, ..)| *id).collect();
+    let mut older = newest(reader, &quiet, (Micros::MIN, recently_us)).await?.into_iter().peekable();
+    for (id, _, newest) in found.iter_mut().filter(|(.., newest)| newest.is_none()) {
+        *newest = older.next_if(|reading| reading.series == *id);
+    }
+    Ok(found)
+}
+
+/// What `find_latest.sql` answers.
+fn found(rows: &[PgRow]) -> Result<Vec<Latest>, StoreError> {
     let found = |row: &PgRow| -> Result<Latest, sqlx::Error> {
         let (id, key) = series::series(row)?;
         let mut columns = Columns::from(row, NEWEST);
         let newest = columns.maybe()?.map(|series| reading_of(series, columns)).transpose()?;
         Ok((id, key, newest))
     };
-    let mut found: Vec<Latest> = rows.iter().map(found).collect::<Result<_, _>>().map_err(unavailable)?;
-    if found.iter().any(|(.., newest)| newest.is_none()) {
-        // Older ones, and all in the same look: a reading that came meanwhile must not be missed beside one that did not.
-        let ids: Vec<SeriesId> = found.iter().map(|(id, ..)| *id).collect();
-        let mut readings = latest(&mut shared.reader().await?, &ids).await?.into_iter().peekable();
-        for (id, _, newest) in &mut found {
-            *newest = readings.next_if(|reading| reading.series == *id);
-        }
-    }
-    Ok(found)
+    rows.iter().map(found).collect::<Result<_, _>>().map_err(unavailable)
 }
 
 /// The newest readings from `start_us` to before `end_us`, in the order of `series`.

@@ -1,8 +1,8 @@
 //! How the database is read: until the caller's deadline, and no longer than anybody waits.
 //!
 //! A statement whose future is dropped would go on in the database, and its connection could not be used until it
-//! is done. So a [`Reader`] knows its backend: it cancels the statement while it still owns the connection, waits
-//! for the end, and only then gives the connection back.
+//! is done. So a [`Reader`] that is dropped has the statement cancelled while its connection is still leased, and only
+//! then is that given back.
 
 use std::{
     sync::Arc,
@@ -18,7 +18,7 @@ use sqlx::{
 
 use super::{
     error::{is_cancelled, is_lost, unanswered, unavailable},
-    sessions::{Session, Sessions},
+    read_pool::{Lease, ReadPool, Reads},
     watermark::Watermark,
 };
 use crate::store::{Call, Step, StoreError};
@@ -26,24 +26,28 @@ use crate::store::{Call, Step, StoreError};
 /// A statement with its arguments.
 pub(super) type Statement = Query<'static, Postgres, PgArguments>;
 
-/// Reads in one session. Dropped, it stops what runs and ends the transaction, which nobody has to wait for.
+/// Reads over one connection. Dropped, it stops what runs and ends the transaction, which nobody has to wait for.
 pub(super) struct Reader {
     /// Always there until it is dropped.
-    session: Option<Session>,
+    lease: Option<Lease>,
     call: Call,
     watermark: Watermark,
     in_transaction: bool,
     /// A statement was sent and its end was not seen.
     running: bool,
-    /// The session was ended by the other side.
+    /// The connection is of no more use.
     is_lost: bool,
 }
 
 impl Reader {
     /// Reads in one transaction: all its statements see the same; `most` is what one may take where no deadline is
     /// nearer.
-    pub(super) async fn begin(sessions: &Arc<Sessions>, most: Duration) -> Result<Self, StoreError> {
-        let mut reader = Self::take(sessions).await?;
+    pub(super) async fn begin(
+        pool: &Arc<ReadPool>,
+        reads: Reads,
+        most: Duration,
+    ) -> Result<Self, StoreError> {
+        let mut reader = Self::take(pool, reads).await?;
         let timeout = reader.call.time_left().map_or(most, |left| left.min(most));
         // One round trip. A millisecond more: who is cancelled for the time finds the deadline passed.
         let begin = format!(
@@ -61,13 +65,13 @@ impl Reader {
         Ok(reader)
     }
 
-    /// All rows of one statement, which needs no transaction: half of the round trips.
+    /// All rows of one statement that answers a question, without a transaction: half of the round trips.
     pub(super) async fn once(
-        sessions: &Arc<Sessions>,
+        pool: &Arc<ReadPool>,
         sql: &'static str,
         bind: impl Fn(Statement) -> Statement,
     ) -> Result<Vec<PgRow>, StoreError> {
-        let mut reader = Self::take(sessions).await?;
+        let mut reader = Self::take(pool, Reads::Question).await?;
         let left = reader.call.time_left();
         let rows = reader.all(sql, bind);
         match left {
@@ -76,18 +80,18 @@ impl Reader {
         }
     }
 
-    async fn take(sessions: &Arc<Sessions>) -> Result<Self, StoreError> {
+    async fn take(pool: &Arc<ReadPool>, reads: Reads) -> Result<Self, StoreError> {
         let call = Call::current();
-        let session = match call.time_left() {
-            None => sessions.take().await,
-            Some(left) => match tokio::time::timeout(left, sessions.take()).await {
-                Ok(session) => session,
+        let taken = match call.time_left() {
+            None => pool.take(reads).await,
+            Some(left) => match tokio::time::timeout(left, pool.take(reads)).await {
+                Ok(taken) => taken,
                 Err(_) => return Err(StoreError::Deadline),
             },
         };
-        let session = Some(session.map_err(unavailable)?);
+        let lease = Some(taken.map_err(unavailable)?);
         Ok(Self {
-            session,
+            lease,
             call,
             watermark: Watermark::default(),
             in_transaction: false,
@@ -177,7 +181,7 @@ impl Reader {
     }
 
     fn connection(&mut self) -> &mut PgConnection {
-        self.session.as_mut().expect("only dropping takes it").connection()
+        self.lease.as_mut().expect("only dropping takes it").connection()
     }
 
     /// Notes that a statement's end was seen.
@@ -193,13 +197,13 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        let Some(session) = self.session.take() else { return };
+        let Some(lease) = self.lease.take() else { return };
         if self.is_lost {
-            session.lose();
+            lease.lose();
         } else if self.running || self.in_transaction {
-            session.end(self.running, self.in_transaction);
+            lease.end(self.running, self.in_transaction);
         } else {
-            session.keep();
+            lease.keep();
         }
     }
 }

@@ -3,8 +3,8 @@
 use sqlx::{PgConnection, PgPool, Postgres, Row as _, pool::PoolConnection};
 
 use super::{
+    cancel::stop,
     error::{is_locked, unavailable},
-    sessions::stop,
 };
 use crate::store::StoreError;
 

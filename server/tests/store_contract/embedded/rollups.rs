@@ -10,7 +10,7 @@ use std::{
 };
 
 use herdstream_server::{
-    model::{Micros, Milking, Reading, RejectionKind, SeriesId},
+    model::{Micros, Milking, Reading, RejectionKind, SeriesId, now_us},
     store::{
         Bucket, BucketRange, Call, Cut, Level, Look as _, MilkRange, Outcome, ProducerCommit, Refresh,
         Retention, SeriesFilter, Steps, Store, StoreError, Tag,
@@ -267,17 +267,56 @@ async fn what_is_closed_and_clean_is_answered_from_rollups() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let ids = three_series(&store).await;
-    let read = async || {
-        let call = Call { deadline: None, steps: Some(Steps::default()) };
-        let steps = call.steps.clone().unwrap();
-        call.run(store.buckets(all(&ids, Level::Day))).await.unwrap();
-        steps.take().remove(0).plan
-    };
+    let read = async || plan(&store, all(&ids, Level::Day)).await;
     let dirty = read().await;
     assert!(dirty.contains("blocks") && dirty.contains("rows of rollups"), "{dirty}");
     refresh(&store, NOON + 9 * DAY).await;
     let clean = read().await;
     assert!(!clean.contains("blocks") && clean.contains("rows of rollups"), "{clean}");
+}
+
+/// How a question was answered.
+async fn plan(store: &EmbeddedStore, range: BucketRange) -> String {
+    let call = Call { deadline: None, steps: Some(Steps::default()) };
+    let steps = call.steps.clone().unwrap();
+    call.run(store.buckets(range)).await.unwrap();
+    steps.take().remove(0).plan
+}
+
+#[tokio::test]
+async fn open_quarters_are_held_again_after_a_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let now_us = now_us();
+    let quarter_us = Level::QuarterHour.floor(now_us);
+    let ids = [resolve(&store, 0).await, resolve(&store, 1).await];
+    refresh(&store, quarter_us - 15 * MINUTE).await;
+    let of = |n: i64| {
+        // Before what is stored, not stored, of now, and of a clock that is ahead.
+        let times = [quarter_us - 20 * MINUTE, quarter_us - n, quarter_us + n, now_us + HOUR];
+        times
+            .into_iter()
+            .zip(ids.into_iter().cycle())
+            .map(move |(time_us, id)| reading(id, time_us, n as f64))
+    };
+    write(&store, (1..50).flat_map(of).collect()).await;
+    let since = |start_us: Micros| BucketRange {
+        series: vec![(ids[0], 0), (ids[1], 1)],
+        tag: None,
+        cut: Cut::Level { level: Level::QuarterHour, start_us, end_us: quarter_us + 2 * HOUR },
+        percentiles: false,
+    };
+    let before = store.buckets(since(quarter_us - HOUR)).await.unwrap();
+    store.close().await;
+    drop(store);
+
+    let store = open(dir.path());
+    assert_eq!(store.buckets(since(quarter_us - HOUR)).await.unwrap(), before);
+    write(&store, (50..60).flat_map(of).collect()).await;
+    let told = plan(&store, since(quarter_us - 15 * MINUTE)).await;
+    assert!(told.contains("open buckets") && !told.contains("blocks"), "{told}");
+    let counted = store.buckets(since(quarter_us - HOUR)).await.unwrap();
+    assert_eq!(counted.iter().map(|(_, bucket)| bucket.count).sum::<u64>(), 59 * 4);
 }
 
 #[tokio::test]

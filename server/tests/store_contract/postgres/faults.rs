@@ -13,9 +13,9 @@ use herdstream_server::{
 };
 use herdstream_testkit::Postgres;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
-use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
+use sqlx::{Executor as _, PgConnection};
 
-use super::{super::laws::Fixture as _, Database};
+use super::{super::laws::Fixture as _, Database, hold, until_blocked};
 use crate::store_contract::rows::{
     NOON, batches, commit_one, everything, group, opening, producer, reading, resolve,
 };
@@ -78,26 +78,6 @@ fn is_down<T: Debug>(result: &Result<T, StoreError>, parts: &[&str]) {
     let Err(StoreError::Unavailable(message, _)) = result else { panic!("{result:?}") };
     for part in parts {
         assert!(message.contains(part), "{part:?} is not in {message:?}");
-    }
-}
-
-/// A session of somebody else that holds a table.
-pub(super) async fn hold(database: &Database, table: &str) -> PgConnection {
-    let mut other = database.connect().await;
-    let lock = format!("BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE");
-    other.execute(AssertSqlSafe(lock)).await.expect("nobody else holds it");
-    other
-}
-
-/// Waits until a session of the store waits for a lock; tells which.
-pub(super) async fn until_blocked(watcher: &mut PgConnection) -> i32 {
-    let blocked = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() \
-                   AND application_name = 'herdstream' AND wait_event_type = 'Lock'";
-    loop {
-        if let Some(pid) = sqlx::query_scalar(blocked).fetch_optional(&mut *watcher).await.unwrap() {
-            return pid;
-        }
-        tokio::task::yield_now().await;
     }
 }
 
