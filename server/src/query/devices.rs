@@ -56,8 +56,8 @@ impl DeviceStatus {
 pub async fn list_devices(look: &dyn Look, query: DevicesQuery) -> Result<Page<Device>, Error> {
     let farm_id = farm(query.farm_id)?;
     let limit = page_size(query.page_size, 1000, 10_000)?;
-    let token = Token::of(("devices", query.farm_id));
-    let after = after(&token, &query.page_token)?;
+    let token = |device_uid: &str| Token::of(("devices", query.farm_id, device_uid));
+    let after = after(token, &query.page_token)?;
     let mut items = look.devices(farm_id, after, limit + 1).await?;
     if let (true, true, Some(farm_id)) = (items.is_empty(), query.page_token.is_empty(), farm_id) {
         check_farm(look, farm_id).await?;
@@ -68,20 +68,20 @@ pub async fn list_devices(look: &dyn Look, query: DevicesQuery) -> Result<Page<D
     }
     items.truncate(fits);
     // Identifiers hold what they like, so they come last.
-    let next_token = items
-        .last()
-        .map_or(String::new(), |last| format!("{}:{}", token.write([last.farm_id.into()]), last.device_uid));
+    let next_token = items.last().map_or(String::new(), |Device { farm_id, device_uid, .. }| {
+        format!("{}:{device_uid}", token(device_uid).write([(*farm_id).into()]))
+    });
     Ok(Page { items, next_token })
 }
 
 /// The last device of the page before.
-fn after(token: &Token, text: &str) -> Result<Option<(i32, String)>, Error> {
+fn after(token: impl Fn(&str) -> Token, text: &str) -> Result<Option<(i32, String)>, Error> {
     if text.is_empty() {
         return Ok(None);
     }
     let (position, device_uid) = text.split_once(':').ok_or_else(forged)?;
     check_name("page_token", device_uid).map_err(|_| forged())?;
-    let [farm_id] = token.read(position)?.ok_or_else(forged)?;
+    let [farm_id] = token(device_uid).read(position)?.ok_or_else(forged)?;
     Ok(Some((farm_id as i32, device_uid.to_owned())))
 }
 

@@ -32,29 +32,27 @@ pub(super) fn fitting<T>(items: &[T], bytes_of: impl Fn(&T) -> usize) -> usize {
     items.iter().take_while(fits).count().max(1).min(items.len())
 }
 
-/// Where a page begins: numbers, bound to the request they were made for.
+/// Where a page begins: numbers, bound to the request they were made for. A token that was changed is told from one that
+/// was not, but not one that somebody took pains to make.
 #[derive(Debug)]
 pub(super) struct Token {
-    fingerprint: u64,
+    request: u64,
 }
 
 impl Token {
     /// Tokens for a request; everything of it that must not change between pages goes in.
     pub(super) fn of(request: impl Hash) -> Self {
-        let mut hasher = DefaultHasher::new();
-        request.hash(&mut hasher);
-        Self { fingerprint: hasher.finish() }
+        Self { request: hashed(request) }
     }
 
     /// Whether `text` was written for this request.
     pub(super) fn wrote(&self, text: &str) -> bool {
-        let fingerprint = text.split('-').next().and_then(|part| u64::from_str_radix(part, 16).ok());
-        fingerprint == Some(self.fingerprint)
+        self.position(text).is_some()
     }
 
     /// Writes a position.
     pub(super) fn write<const N: usize>(&self, position: [i64; N]) -> String {
-        let mut text = format!("{:016x}", self.fingerprint);
+        let mut text = format!("{:016x}", self.fingerprint(&position));
         for number in position {
             // Writing to a string cannot fail.
             let _ = write!(text, "-{:x}", number as u64);
@@ -67,20 +65,26 @@ impl Token {
         if text.is_empty() {
             return Ok(None);
         }
-        let parse = || {
-            let mut parts = text.split('-').map(|part| u64::from_str_radix(part, 16).ok());
-            let fingerprint = parts.next()??;
-            let mut position = [0; N];
-            for number in &mut position {
-                *number = parts.next()?? as i64;
-            }
-            (parts.next().is_none() && fingerprint == self.fingerprint).then_some(position)
-        };
-        match parse() {
-            Some(position) => Ok(Some(position)),
-            None => Err(forged()),
-        }
+        let position = self.position(text).and_then(|position| position.try_into().ok());
+        position.map(Some).ok_or_else(forged)
     }
+
+    fn position(&self, text: &str) -> Option<Vec<i64>> {
+        let mut parts = text.split('-').map(|part| u64::from_str_radix(part, 16).ok());
+        let fingerprint = parts.next()??;
+        let position: Vec<i64> = parts.map(|part| part.map(|number| number as i64)).collect::<Option<_>>()?;
+        (fingerprint == self.fingerprint(&position)).then_some(position)
+    }
+
+    fn fingerprint(&self, position: &[i64]) -> u64 {
+        hashed((self.request, position))
+    }
+}
+
+fn hashed(what: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    what.hash(&mut hasher);
+    hasher.finish()
 }
 
 pub(super) fn forged() -> Error {

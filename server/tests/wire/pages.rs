@@ -228,3 +228,24 @@ async fn milk_is_told_by_day_of_the_zone_in_pages() {
     assert_field(&client.get_milk_production_daily(changed).await.unwrap_err(), "page_token", "zone");
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_was_changed_anywhere_is_refused() {
+    let server = TestServer::start().await;
+    store(&server, &(0..240).map(|n| measured(0, n * 30)).collect::<Vec<_>>()).await;
+    let mut client = query_client(&server).await;
+    for resolution in [Resolution::Raw, Resolution::Hour] {
+        let asked = QueryRangeRequest { resolution: resolution.into(), page_size: 10, ..request() };
+        let token = client.query_range(asked.clone()).await.unwrap().into_inner().next_page_token;
+        for place in 0..token.len() {
+            let other = if &token[place..=place] == "1" { "2" } else { "1" };
+            let page_token = format!("{}{other}{}", &token[..place], &token[place + 1..]);
+            let changed = QueryRangeRequest { page_token, ..asked.clone() };
+            let told = changed.page_token.clone();
+            let status = client.query_range(changed).await.expect_err(&told);
+            assert_field(&status, "page_token", "start over");
+        }
+        client.query_range(QueryRangeRequest { page_token: token, ..asked }).await.expect("it is its own");
+    }
+    server.stop().await;
+}

@@ -27,41 +27,44 @@ pub(super) async fn buckets(
 ) -> Result<Vec<(u32, Bucket)>, StoreError> {
     let lines: BTreeMap<i32, u32> = range.series.iter().map(|(id, line)| (id.0 as i32, *line)).collect();
     let series: Vec<i32> = lines.keys().copied().collect();
-    let (start, end) = (time::at(range.cut.start_us()), time::at(range.cut.end_us()));
+    let (start_us, end_us) = (range.cut.start_us(), range.cut.end_us());
     let level = range.cut.level();
     let percentiles = range.percentiles && matches!(range.cut, Cut::Level { .. });
     let mut merged = Lines::new(range.cut.clone());
-    let take = |row: PgRow| {
+    let mut take = |row: PgRow| {
         let (series, bucket) = bucket(&row)?;
         if let Some(line) = lines.get(&series) {
             merged.add(*line, bucket);
         }
         Ok(true)
     };
-    match range.tag {
-        Some(tag) => {
-            let (animal, zone) = animal_and_zone(Some(tag));
-            let bind = |query: Statement| {
-                query
-                    .bind(series.clone())
-                    .bind(start)
-                    .bind(end)
-                    .bind(percentiles && level != Level::QuarterHour)
-                    .bind(level.width_us())
-                    .bind(animal)
-                    .bind(zone)
-                    .bind(percentiles && level == Level::Hour)
-            };
-            reader.each(sql!("buckets_of_tag"), bind, take).await?;
-        }
-        None => {
-            let (statement, times) = untagged(&reader.watermark(), level, percentiles);
-            let bind = |query: Statement| {
-                let query = query.bind(series.clone()).bind(start).bind(end);
-                times.iter().fold(query, |query, &time_us| query.bind(time::at(time_us)))
-            };
-            reader.each(statement, bind, take).await?;
-        }
+    // What carries a tag is in no rollup; what is older than rollups are kept comes from readings, if these are.
+    let kept_from_us = match range.tag {
+        Some(_) => end_us,
+        None => reader.watermark().kept_from_us(level).clamp(start_us, end_us.max(start_us)),
+    };
+    if start_us < kept_from_us {
+        let (animal, zone) = animal_and_zone(range.tag);
+        let bind = |query: Statement| {
+            query
+                .bind(series.clone())
+                .bind(time::at(start_us))
+                .bind(time::at(kept_from_us))
+                .bind(percentiles && level != Level::QuarterHour)
+                .bind(level.width_us())
+                .bind(animal)
+                .bind(zone)
+                .bind(percentiles && level == Level::Hour)
+        };
+        reader.each(sql!("buckets_of_readings"), bind, &mut take).await?;
+    }
+    if kept_from_us < end_us {
+        let (statement, times) = untagged(&reader.watermark(), level, percentiles);
+        let bind = |query: Statement| {
+            let query = query.bind(series.clone()).bind(time::at(kept_from_us)).bind(time::at(end_us));
+            times.iter().fold(query, |query, &time_us| query.bind(time::at(time_us)))
+        };
+        reader.each(statement, bind, &mut take).await?;
     }
     Ok(merged.finish())
 }
@@ -132,7 +135,8 @@ fn bucket(row: &PgRow) -> Result<(i32, Bucket), sqlx::Error> {
     let (series, Time(start_us)) = (columns.take()?, columns.take()?);
     let count = columns.take::<i64>()? as u64;
     let (sum, min, max) = (columns.take()?, columns.take()?, columns.take()?);
-    let deviation: f64 = columns.maybe()?.unwrap_or_default();
+    // Of one reading there is none; merged with others, what is not finite has none either.
+    let deviation = columns.maybe()?.unwrap_or(if f64::is_finite(sum) { 0.0 } else { f64::NAN });
     let bucket = Bucket {
         start_us,
         count,

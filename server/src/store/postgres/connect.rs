@@ -169,11 +169,13 @@ pub(super) async fn connect(config: &PostgresConfig) -> Result<(PgPool, Facts), 
     Ok((pool, facts))
 }
 
-/// What every session sets: commits are synced, and nothing waits without end.
+/// What every session sets: commits are synced, nothing waits without end, and who waited for a lock sees what was
+/// committed meanwhile, whatever the database's default is.
 fn session(config: &PostgresConfig, facts: &Facts) -> String {
     let PostgresConfig { statement_timeout, lock_timeout, .. } = config;
     format!(
-        "SET synchronous_commit = on; SET timezone = 'UTC'; SET statement_timeout = {}; SET lock_timeout = {}; \
+        "SET synchronous_commit = on; SET default_transaction_isolation = 'read committed'; SET timezone = 'UTC'; \
+         SET statement_timeout = {}; SET lock_timeout = {}; \
          SET idle_in_transaction_session_timeout = {}; SET tcp_user_timeout = 20000; SET jit = off{}",
         statement_timeout.as_millis(),
         lock_timeout.as_millis(),

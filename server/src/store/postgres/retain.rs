@@ -59,9 +59,11 @@ async fn find(connection: &mut PgConnection, retention: &Retention) -> Result<Ve
     }
     let row = sqlx::query(sql!("watermark")).fetch_one(&mut *connection).await?;
     let stored_us = Watermark::of(&row)?.lifecycle.stored_before_us;
-    let rollups_us: Vec<Option<Micros>> = (Level::ALL.iter().zip(retention.rollups_us))
-        // What is not kept yet is answered from readings.
-        .map(|(level, before_us)| Some(level.floor(before_us?.min(stored_us?))))
+    let rollups_us: Vec<Option<Micros>> = retention
+        .rollups_us
+        .into_iter()
+        // Whole days, of what is kept: the rest is answered from readings.
+        .map(|before_us| Some(Level::Day.floor(before_us?.min(stored_us?))))
         .collect();
     if rollups_us.iter().any(Option::is_some) {
         let query = sqlx::query(sql!("old_rollups"));

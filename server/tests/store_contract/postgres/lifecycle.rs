@@ -330,9 +330,10 @@ async fn retention_keeps_rollups_and_refuses_what_comes_for_a_dropped_day() {
             ..Retention::default()
         };
         let dropped = store.retain(rest).await.unwrap();
-        let quarters = 2 * 2 * 96 + 1 - 2;
+        let quarters = 2 * 96 + 1;
         let tables: Vec<_> = dropped.iter().map(|part| (part.table, part.end_us, part.rows)).collect();
-        let end_us = MIDNIGHT - DAY - 15 * MINUTE;
+        // Whole days.
+        let end_us = MIDNIGHT - 2 * DAY;
         assert_eq!(tables, [("rollup_15min", end_us, quarters), ("quarantine", Micros::MAX, 2)]);
         assert_eq!(store.lifecycle().await.unwrap().kept_from_us(Level::QuarterHour), Some(end_us));
         assert!(store.quarantine(producer(1), span, 10).await.unwrap().is_empty());

@@ -87,15 +87,20 @@ async fn values_that_arithmetic_cannot_hold_are_summed_up() {
     assert_eq!(hour(&*store, series).await.unwrap().count, 19);
 }
 
-/// Two servers write the same series while sums begin and quarters are kept; then an old writer takes its time.
+/// Two servers write the same series while sums begin and quarters are kept; then an old writer takes its time. Whatever
+/// an operator made the default of the database.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_committed_while_sums_begin_is_in_them_once() {
     let Some(database) = Database::plain().await else { return };
-    let (first, second) = (database.store(), database.beside().await);
+    let isolate = "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = %L', \
+                   current_database(), 'repeatable read'); END $$";
+    database.run(isolate).await;
+    let (first, second) = (database.beside().await, database.beside().await);
     first.refresh(Refresh { close_before_us: NOON, span_us: None }).await.unwrap();
     let series = resolve(&*first, 0).await;
     write(&*first, vec![reading(series, NOON, 0.0)]).await;
     let mut old = beside(&database).await;
+    old.execute("SET default_transaction_isolation = 'read committed'").await.unwrap();
     let insert = "INSERT INTO iot.sensor_data (time, device_uid, device_type, farm_id, metric_name, metric_unit, \
                   metric_value) SELECT $1, device_uid, device_type, farm_id, metric_name, metric_unit, 0.5 \
                   FROM iot.series";

@@ -46,7 +46,7 @@ fn asking(database: &Database) -> JoinHandle<Result<usize, StoreError>> {
     tokio::spawn(async move { newest(&*store).await })
 }
 
-/// Backends of which the last statement was that of the newest values, with the time of the last one and whether it runs.
+/// Backends of which the last statement was that of the newest values, with its time and whether it runs.
 async fn asked(watcher: &mut PgConnection) -> Vec<(i32, i64, bool)> {
     let asked = "SELECT pid, (extract(epoch FROM query_start) * 1e6)::bigint, state <> 'idle' FROM pg_stat_activity \
                  WHERE datname = current_database() AND application_name = 'herdstream' \

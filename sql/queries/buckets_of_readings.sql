@@ -1,4 +1,4 @@
--- What carries an animal or a zone is in no rollup: always from readings.
+-- What is in no rollup, from readings: of an animal or a zone, or older than rollups are kept.
 -- $4, $8: whether the median, the 95th percentile is wanted.
 SELECT series_id,
        date_bin($5::bigint * INTERVAL '1 microsecond', time, '2000-01-03 00:00:00+00') AS bucket,
