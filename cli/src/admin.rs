@@ -94,8 +94,8 @@ impl With {
         reach(&self.server.admin_endpoint, "--admin-endpoint", AdminClient::connect(config).await)
     }
 
-    fn print(&self, rows: Rows) -> Result<()> {
-        rows.without_empty_columns().print(self.output.format())
+    fn print(&self, rows: &Rows) -> Result<()> {
+        rows.print(self.output.format())
     }
 }
 
@@ -103,7 +103,7 @@ impl With {
 #[tokio::main(flavor = "current_thread")]
 pub(crate) async fn admin(command: Command) -> Result<()> {
     match command {
-        Command::Lifecycle { with } => with.print(lifecycle(&with.client().await?.get_lifecycle().await?)),
+        Command::Lifecycle { with } => with.print(&lifecycle(&with.client().await?.get_lifecycle().await?)),
         Command::Refresh { from, to, rebuild, with } => {
             let micros = |moment: Option<Moment>| moment.map_or(0, |moment| moment.micros(None));
             let (start_us, end_us) = (micros(from), micros(to));
@@ -113,7 +113,7 @@ pub(crate) async fn admin(command: Command) -> Result<()> {
             let request = v1::RefreshRollupsRequest { start_us, end_us, rebuild };
             let done = with.client().await?.refresh_rollups(request).await?;
             eprintln!("{} buckets computed, {} dirty hours mended", done.buckets, done.dirty_hours);
-            with.print(lifecycle(&done.lifecycle.unwrap_or_default()))
+            with.print(&lifecycle(&done.lifecycle.unwrap_or_default()))
         }
         Command::Retention { dry_run, with } => {
             let dropped = with.client().await?.run_retention(dry_run).await?;
@@ -134,16 +134,18 @@ pub(crate) async fn admin(command: Command) -> Result<()> {
                     what.into(),
                 ]);
             }
-            with.print(rows)
+            with.print(&rows)
         }
         Command::Compress { before, dry_run, with } => {
             let request = v1::CompressChunksRequest { before_us: before.micros(None), dry_run };
-            with.print(chunks(with.client().await?.compress_chunks(request).await?))
+            with.print(&chunks(with.client().await?.compress_chunks(request).await?))
         }
-        Command::Chunks { table, with } => with.print(chunks(with.client().await?.list_chunks(table).await?)),
+        Command::Chunks { table, with } => {
+            with.print(&chunks(with.client().await?.list_chunks(table).await?))
+        }
         Command::Explain { device, metric, span, hours, with } => {
             let resolution = if hours { v1::Resolution::Hour } else { v1::Resolution::Raw };
-            let (start_us, end_us) = span.micros(None)?;
+            let (start_us, end_us) = span.micros()?;
             let query = v1::explain_query_request::Query::QueryRange(v1::QueryRangeRequest {
                 device_uid: device,
                 metric_name: metric,

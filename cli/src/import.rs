@@ -14,15 +14,16 @@ mod row;
 mod run;
 mod server;
 mod source;
+mod stop;
 mod survey;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::connect::ServerArgs;
 
-use self::server::Server;
+use self::{server::Server, stop::Stop};
 
 /// Exit code when rows were left out or refused.
 const SOME_REFUSED: u8 = 3;
@@ -56,10 +57,12 @@ Examples:
   herdstream import old.csv --map sensor=device_uid --map ts=time --farm-id 1 --device-type collar --time-zone Europe/Berlin
 
 Exit codes:
-  0  everything is stored
-  1  failed: start it again to go on
-  2  bad command line
-  3  stored, but rows were skipped or refused, now or when the file was imported before";
+  0    everything is stored
+  1    failed: start it again to go on
+  2    bad command line
+  3    stored, but rows were skipped or refused, now or when the file was imported before; with --dry-run: there are
+       rows that cannot be read
+  130  stopped with Ctrl-C: start it again to go on";
 
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = HELP)]
@@ -80,8 +83,9 @@ pub(crate) struct Args {
     /// Directory for FILE.rejected.csv [default: that of FILE]
     #[arg(long, value_name = "DIRECTORY")]
     rejected_to: Option<PathBuf>,
-    /// Read every row and check its form, and store nothing. Not checked is what only a server judges: names and
-    /// units, values out of range, times in the future or before what is kept, and a gateway's farms
+    /// Read every row and check its form, tell which cannot be read, and store nothing. Not checked is what only a
+    /// server judges: names and units, values out of range, times in the future or before what is kept, and a gateway's
+    /// farms
     #[arg(long)]
     dry_run: bool,
     /// How long to go on trying while the server cannot be reached, from the first connection on
@@ -118,9 +122,11 @@ pub(crate) struct Reading {
     skip_bad_rows: bool,
 }
 
-/// Imports file after file.
-#[tokio::main(flavor = "current_thread")]
+/// Imports file after file; Ctrl-C is heard on a thread of its own, since reading a file takes this one for long.
+#[tokio::main(worker_threads = 1)]
 pub(crate) async fn import(args: &Args) -> Result<ExitCode> {
+    let stop = Stop::default();
+    stop.on_ctrl_c(!args.dry_run).context("cannot hear Ctrl-C")?;
     // A name that is mistyped is no reason to stop halfway.
     for file in &args.files {
         run::open(args, file)?;
@@ -128,7 +134,7 @@ pub(crate) async fn import(args: &Args) -> Result<ExitCode> {
     let server = if args.dry_run { None } else { Some(Server::connect(args).await?) };
     let mut refused = 0;
     for file in &args.files {
-        refused += run::import_file(args, server.as_ref(), file).await?;
+        refused += run::import_file(args, (server.as_ref(), &stop), file).await?;
     }
     Ok(if refused == 0 { ExitCode::SUCCESS } else { ExitCode::from(SOME_REFUSED) })
 }

@@ -70,21 +70,6 @@ impl Rows {
         self.rows.push(row);
     }
 
-    /// Leaves out columns without any value: an answer shows what it has.
-    pub(crate) fn without_empty_columns(mut self) -> Self {
-        let used: Vec<bool> =
-            (0..self.columns.len()).map(|at| self.rows.iter().any(|row| row[at] != Cell::None)).collect();
-        if self.rows.is_empty() {
-            return self;
-        }
-        let keep = |at: &usize| used[*at];
-        self.columns = (0..used.len()).filter(keep).map(|at| self.columns[at]).collect();
-        for row in &mut self.rows {
-            *row = (0..used.len()).filter(keep).map(|at| row[at].clone()).collect();
-        }
-        self
-    }
-
     /// Prints all rows; nothing is a word for people, and no rows for programs.
     pub(crate) fn print(&self, format: Format) -> Result<()> {
         self.print_or(format, None)
@@ -121,13 +106,16 @@ impl Rows {
         Ok(out.flush()?)
     }
 
+    /// Without columns that are empty: people are shown what there is, and programs find a column where it always is.
     fn table(&self) -> Table {
+        let is_used = |at: &usize| self.rows.iter().any(|row| row[*at] != Cell::None);
+        let used: Vec<usize> = (0..self.columns.len()).filter(is_used).collect();
         let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_header(self.columns.iter().map(|name| name.to_uppercase()));
+        table.load_style(presets::NOTHING).set_header(used.iter().map(|&at| self.columns[at].to_uppercase()));
         for row in &self.rows {
-            table.add_row(row.iter().map(Cell::text));
+            table.add_row(used.iter().map(|&at| row[at].text()));
         }
-        for (at, column) in table.column_iter_mut().enumerate() {
+        for (column, &at) in table.column_iter_mut().zip(&used) {
             column.set_padding((0, 2));
             let number = |row: &Vec<Cell>| matches!(row[at], Cell::Integer(_) | Cell::Real(_) | Cell::None);
             if self.rows.iter().all(number) {
@@ -242,7 +230,7 @@ mod tests {
         let mut rows = Rows::new(&["device", "value", "battery"]);
         rows.push(vec!["collar \"17\", left".to_owned().into(), 38.600_000_1.into(), Cell::None]);
         rows.push(vec!["tank".to_owned().into(), 4.0.into(), Cell::None]);
-        rows.without_empty_columns()
+        rows
     }
 
     #[test]
@@ -259,6 +247,7 @@ mod tests {
         let mut out = Vec::new();
         rows().csv(&mut out).unwrap();
         let mut reader = csv::Reader::from_reader(&out[..]);
+        assert_eq!(reader.headers().unwrap(), ["device", "value", "battery"].as_slice());
         let record = reader.records().next().unwrap().unwrap();
         assert_eq!(&record[0], "collar \"17\", left");
         assert_eq!(rows().json()[1]["value"], 4.0);

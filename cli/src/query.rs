@@ -186,7 +186,7 @@ pub(crate) async fn query(command: Command) -> Result<()> {
                 metric_names: which.metrics,
             };
             let latest = with.client().await?.get_latest(request).await?;
-            tables::readings(&latest).without_empty_columns().print(with.output.format())
+            tables::readings(&latest).print(with.output.format())
         }
         Command::Range(args) => range::range(args).await,
         Command::Stream(args) => range::stream(args).await,
@@ -212,7 +212,7 @@ pub(crate) async fn query(command: Command) -> Result<()> {
             };
             let client = with.client().await?;
             let milk: Vec<_> = client.get_milk_production_daily_all(request).try_collect().await?;
-            let rows = tables::milk(&milk).without_empty_columns();
+            let rows = tables::milk(&milk);
             rows.print_or(with.output.format(), days.nothing((first, last)).as_deref())
         }
         Command::FarmSummary { farm, metrics, device_type, days, with } => {
@@ -228,11 +228,11 @@ pub(crate) async fn query(command: Command) -> Result<()> {
             let from = Moment::Day(first).micros(days.time_zone);
             let answer = with.client().await?.get_farm_daily_summary(request).await?;
             tell_kept_from(answer.kept_from_us, from, AT_THIS);
-            let rows = tables::farm_days(&answer.days).without_empty_columns();
+            let rows = tables::farm_days(&answer.days);
             rows.print_or(with.output.format(), days.nothing((first, last)).as_deref())
         }
         Command::Animal { animal, which, span, with } => {
-            let (start_us, end_us) = span.micros(None)?;
+            let (start_us, end_us) = span.micros()?;
             let request = v1::GetAnimalMetricsRequest {
                 animal_id: animal,
                 farm_id: which.farm.unwrap_or_default(),
@@ -243,7 +243,7 @@ pub(crate) async fn query(command: Command) -> Result<()> {
             let answer = with.client().await?.get_animal_metrics(request).await?;
             tell_kept_from(answer.kept_from_us, start_us, AT_THIS);
             let nothing = span.nothing((start_us, end_us));
-            let rows = tables::animal(&answer.metrics).without_empty_columns();
+            let rows = tables::animal(&answer.metrics);
             rows.print_or(with.output.format(), nothing.as_deref())
         }
         Command::Devices { farm, with } => {
@@ -279,7 +279,7 @@ async fn watch(request: v1::WatchReadingsRequest, with: &With) -> Result<()> {
         let Some(changed) = part else { return Ok(()) };
         let rows = tables::readings(&changed);
         match format {
-            Format::Table => rows.without_empty_columns().print(format)?,
+            Format::Table => rows.print(format)?,
             // Programs read one header, and an object a line.
             _ => rows.print_part(format, std::mem::take(&mut first))?,
         }
@@ -287,7 +287,7 @@ async fn watch(request: v1::WatchReadingsRequest, with: &With) -> Result<()> {
 }
 
 async fn milkings(farm_id: i32, animal: Option<i32>, span: Span, with: &With) -> Result<()> {
-    let (start_us, end_us) = span.micros(None)?;
+    let (start_us, end_us) = span.micros()?;
     let mut request = v1::QueryMilkingsRequest {
         farm_id,
         animal_id: animal.unwrap_or_default(),
@@ -306,7 +306,7 @@ async fn milkings(farm_id: i32, animal: Option<i32>, span: Span, with: &With) ->
         }
     }
     tell_kept_from(kept_from_us, start_us, "");
-    let rows = tables::milkings(&milkings).without_empty_columns();
+    let rows = tables::milkings(&milkings);
     rows.print_or(with.output.format(), span.nothing((start_us, end_us)).as_deref())
 }
 

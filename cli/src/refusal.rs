@@ -85,6 +85,7 @@ impl Asked {
             }
             Some(_) => self.translate(message),
             None if format!("{:?}", status.code()) == "Unimplemented" => self.wrong_port(error),
+            None if message == "transport error" => self.broken_off(error),
             None => error.to_string(),
         }
     }
@@ -120,6 +121,21 @@ impl Asked {
         format!(
             "a server answers at {endpoint}, but does not take this call there; it may be the administration port: \
              name the port on which the server listens with --endpoint, http://127.0.0.1:7171 unless configured"
+        )
+    }
+
+    /// A connection that ended without an answer: that is also how a port for HTTP takes a call.
+    fn broken_off(&self, error: &Error) -> String {
+        let at = |id| self.matches.try_get_one::<String>(id).ok().flatten();
+        let (endpoint, flag, port) = match (at("admin_endpoint"), at("endpoint")) {
+            (Some(endpoint), _) => (endpoint, "--admin-endpoint", 7173),
+            (None, Some(endpoint)) => (endpoint, "--endpoint", 7171),
+            (None, None) => return error.to_string(),
+        };
+        format!(
+            "{endpoint} broke the connection off without an answer: try again, and if it does so each time, it is no \
+             port for calls, but perhaps that of the status page: name another with {flag}, http://127.0.0.1:{port} \
+             unless configured"
         )
     }
 

@@ -164,6 +164,7 @@ fn bad_configuration_ends_with_2_and_says_why() {
         (&["--config", "missing.toml"], "cannot read configuration file missing.toml"),
         (&["--listen", "here"], "invalid value 'here' for '--listen <ADDRESS>'"),
         (&["--log-filter", "herdstream=loudly", "--check-config"], "log.filter = \"herdstream=loudly\""),
+        (&["--check-config", "--database-url", "mysql://x:hay-and-straw@y/z"], "database.url = \"mysql\""),
         (&["milk"], "unrecognized subcommand 'milk'"),
     ] {
         let (code, out, err) = run(herdstream(dir.path()).args(args));
@@ -209,6 +210,29 @@ fn it_says_where_it_is_and_how_to_use_it_and_stops_cleanly() {
             assert!(out.contains(part), "{part} is missing in:\n{out}");
         }
     }
+}
+
+#[test]
+fn a_call_to_the_status_page_says_which_port_is_meant() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut running = Running::start(&mut herdstream(dir.path()));
+    let mut status = String::new();
+    running.out.read_line(&mut status).expect("a line");
+    let page = status.trim().rsplit(' ').next().expect("an address");
+    assert!(status.contains("  status") && page.starts_with("http://"), "{status}");
+    for (question, option) in
+        [(["query", "info"], "--endpoint"), (["admin", "lifecycle"], "--admin-endpoint")]
+    {
+        let (code, out, err) = run(herdstream(dir.path()).args(question).args([option, page]));
+        assert_eq!((code, out.as_str()), (Some(1), ""), "{err}");
+        for part in [page, "perhaps that of the status page", &format!("with {option}, http://127.0.0.1:717")]
+        {
+            assert!(err.contains(part), "{part} is missing in:\n{err}");
+        }
+        assert!(!err.contains("transport error"), "{err}");
+    }
+    running.signal(Signal::TERM);
+    assert_eq!(running.wait().0, Some(0));
 }
 
 #[test]

@@ -13,7 +13,7 @@ const LINE: Duration = Duration::from_secs(5);
 
 /// How far it is: a bar on a terminal, a line now and then elsewhere.
 pub(super) struct Progress {
-    bar: Option<ProgressBar>,
+    pub(super) bar: Option<ProgressBar>,
     began: Instant,
     told: Instant,
     name: String,

@@ -20,6 +20,7 @@ use super::{
     row::Row,
     server::{Earlier, Refusals, Server},
     source::{Record, Source},
+    stop::{Stop, Under},
     survey::survey,
 };
 use crate::times;
@@ -72,7 +73,11 @@ pub(super) fn open(args: &Args, file: &Path) -> Result<(Source, Columns)> {
 }
 
 /// Imports one file; answers how many rows were skipped or refused.
-pub(super) async fn import_file(args: &Args, server: Option<&Server>, file: &Path) -> Result<u64> {
+pub(super) async fn import_file(
+    args: &Args,
+    (server, stop): (Option<&Server>, &Stop),
+    file: &Path,
+) -> Result<u64> {
     let name = file.display();
     // Before anything of it is read.
     let version = Version::of(file)?;
@@ -90,12 +95,17 @@ pub(super) async fn import_file(args: &Args, server: Option<&Server>, file: &Pat
         None => (String::new(), Earlier::default()),
     };
     let committed = earlier.committed;
-    if let Some(server) = server.filter(|_| committed == 0) {
-        survey(args, server, file, &columns).await?;
-    }
+    let rows = match server.filter(|_| committed == 0) {
+        Some(server) => Some(survey(args, server, file, &columns).await?),
+        None => None,
+    };
+    let progress = Progress::new(&source, file);
+    let (stored, bar) = (earlier.stored, progress.bar.clone());
+    stop.begin(Under { name: name.to_string(), stored, rows, bar });
     let mut import = Import {
         args,
         server,
+        stop,
         file,
         version,
         offset: 0,
@@ -108,7 +118,7 @@ pub(super) async fn import_file(args: &Args, server: Option<&Server>, file: &Pat
         producer,
         behind: Behind::new(file, args.delimiter),
         rejected: Rejected::new(args, file, &source.header, columns.field(columns.count() - 1).is_some()),
-        progress: Progress::new(&source, file),
+        progress,
     };
     while let Some(record) = source.next() {
         let record = import.of_version(record).with_context(|| format!("cannot read {name}"))?;
@@ -118,7 +128,7 @@ pub(super) async fn import_file(args: &Args, server: Option<&Server>, file: &Pat
                 let Record { place, number, .. } = record;
                 import.add(Located { place, number, row }).await?;
             }
-            Err(why) if args.reading.skip_bad_rows => import.skip(&record, &why)?,
+            Err(why) if args.reading.skip_bad_rows || args.dry_run => import.skip(&record, &why)?,
             Err(why) => {
                 import.unchanged()?;
                 import.progress.end();
@@ -130,6 +140,7 @@ pub(super) async fn import_file(args: &Args, server: Option<&Server>, file: &Pat
     }
     import.send().await?;
     import.unchanged()?;
+    stop.end();
     import.finish(columns.kind)
 }
 
@@ -137,6 +148,7 @@ pub(super) async fn import_file(args: &Args, server: Option<&Server>, file: &Pat
 struct Import<'a> {
     args: &'a Args,
     server: Option<&'a Server>,
+    stop: &'a Stop,
     file: &'a Path,
     /// What it was when the import began.
     version: Version,
@@ -180,11 +192,11 @@ impl Import<'_> {
         Ok(())
     }
 
-    /// Leaves a row out.
+    /// Leaves a row out, and keeps it; a dry run only tells it, unless rows are to be skipped.
     fn skip(&mut self, record: &Record, why: &str) -> Result<()> {
         self.tally.bad += 1;
         self.tally.reason(format!("{} {}: {why}", self.place_name, record.place));
-        self.rejected.write(record, why)
+        if self.args.reading.skip_bad_rows { self.rejected.write(record, why) } else { Ok(()) }
     }
 
     /// Stores the block, unless the server has it.
@@ -227,6 +239,7 @@ impl Import<'_> {
             }
         };
         self.tally.stored += u64::from(answer.stored);
+        self.stop.stored(answer.stored.into());
         self.tally.quarantined += u64::from(answer.quarantined);
         // An answer tells the first of many.
         let refused = if answer.rejections_omitted > 0 {
@@ -327,7 +340,9 @@ impl Import<'_> {
                 path.display()
             ));
         }
-        if refused > kept {
+        if args.dry_run && refused > kept {
+            say(format_args!("  mend them, or leave such rows out with --skip-bad-rows"));
+        } else if refused > kept {
             let lost = count(refused - kept, "refused row");
             say(format_args!("  {lost} cannot be told: the server no longer knows which, or why"));
         }

@@ -29,6 +29,8 @@ pub(super) struct Server {
 pub(super) struct Earlier {
     /// Blocks, from the first.
     pub(super) committed: u64,
+    /// Rows of these that it stored.
+    pub(super) stored: u64,
     /// Rows of these that it refused.
     pub(super) refused: u64,
 }
@@ -75,8 +77,8 @@ impl Server {
         let asking = || self.writer.producer(producer);
         let known = patiently(self.patience, tell, asking).await.context("asking what was stored before")?;
         let Some(known) = known else { return Ok(Earlier::default()) };
-        let refused = known.totals.map_or(0, |totals| totals.quarantined);
-        Ok(Earlier { committed: known.committed_offset, refused })
+        let v1::Totals { stored, quarantined, .. } = known.totals.unwrap_or_default();
+        Ok(Earlier { committed: known.committed_offset, stored, refused: quarantined })
     }
 
     /// What it refused of a block, which is beyond that of the last call.

@@ -71,16 +71,18 @@ impl Samples {
     }
 }
 
-/// Reads a file to its end before anything of it is stored, and warns of what its owner may not expect.
+/// Reads a file to its end before anything of it is stored, and warns of what its owner may not expect. Answers how many
+/// rows it has.
 ///
 /// # Errors
 ///
 /// There is a row that cannot be read, and none is to be skipped: whoever mends it has another file then, whose good
 /// rows would be stored twice.
-pub(super) async fn survey(args: &Args, server: &Server, file: &Path, columns: &Columns) -> Result<()> {
+pub(super) async fn survey(args: &Args, server: &Server, file: &Path, columns: &Columns) -> Result<u64> {
     let name = file.display();
     let kept = server.kept(columns.kind).await?;
     let survey = read(args, file, columns, &kept)?;
+    let all = survey.rows + survey.bad;
     if let Some((place, why)) = survey.first_bad.filter(|_| !args.reading.skip_bad_rows) {
         let more = match survey.bad {
             1 => String::new(),
@@ -121,7 +123,7 @@ pub(super) async fn survey(args: &Args, server: &Server, file: &Path, columns: &
             samples.len()
         );
     }
-    Ok(())
+    Ok(all)
 }
 
 fn read(args: &Args, file: &Path, columns: &Columns, kept: &Kept) -> Result<Survey> {

@@ -3,7 +3,6 @@
 use std::io::{IsTerminal as _, Write as _};
 
 use anyhow::Result;
-use chrono_tz::Tz;
 use futures::TryStreamExt as _;
 use herdstream_client::{Error, v1};
 
@@ -25,7 +24,12 @@ Examples:
   herdstream query range --farm 1 --metric temperature --resolution hour --stat avg --stat max --format csv
   herdstream query range --device tank-1 --metric tank_temperature --resolution raw --from -1h
 
-Without --resolution the finest is taken that gives at most --max-points. Days are shown as dates of --time-zone.";
+Without --resolution the finest is taken that gives at most --max-points. Days are shown as dates of --time-zone.
+Quarters of an hour, hours and days are told whole, so the first and the last may reach beyond --from and --to.";
+
+/// Help of the time zone: here it is that of the answer, too.
+const TIME_ZONE: &str =
+    "Time zone of days, and of --from and --to where they are dates, as Europe/Berlin [default: UTC]";
 
 /// What the range is about.
 #[derive(Clone, Debug, clap::Args)]
@@ -46,6 +50,7 @@ pub(crate) struct Subject {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("time_zone", |zone| zone.help(TIME_ZONE)))]
 pub(crate) struct Args {
     #[command(flatten)]
     subject: Subject,
@@ -57,12 +62,10 @@ pub(crate) struct Args {
     /// What time is cut into
     #[arg(long, value_enum, default_value = "auto")]
     resolution: Resolution,
-    /// What is told of each bucket [default: count, avg, min, max]
+    /// What is told of each bucket; median and p95 are told by hour, median also by day, but neither of several devices
+    /// together nor for days of a time zone [default: count, avg, min, max]
     #[arg(long = "stat", value_enum, value_name = "STATISTIC")]
     statistics: Vec<Statistic>,
-    /// Time zone of days, and of --from and --to where they are dates, as Europe/Berlin [default: UTC]
-    #[arg(long, value_name = "ZONE", value_parser = times::parse_zone)]
-    time_zone: Option<Tz>,
     /// With the resolution auto at most so many points [default: 120, or a point a day]
     #[arg(long, value_name = "COUNT")]
     max_points: Option<u32>,
@@ -143,9 +146,10 @@ impl Statistic {
 }
 
 pub(super) async fn range(args: Args) -> Result<()> {
-    let Args { subject, metric, span, resolution, statistics, time_zone, max_points, chart, no_chart, with } =
-        args;
-    let (start_us, end_us) = span.micros(time_zone)?;
+    let Args { subject, metric, span, resolution, statistics, max_points, chart, no_chart, with } = args;
+    let (start_us, end_us) = span.micros()?;
+    // Of what is no day, the server has no time zone.
+    let time_zone = span.time_zone.filter(|_| matches!(resolution, Resolution::Day | Resolution::Auto));
     let mut request = v1::QueryRangeRequest {
         device_uid: subject.device.unwrap_or_default(),
         animal_id: subject.animal.unwrap_or_default(),
@@ -163,7 +167,7 @@ pub(super) async fn range(args: Args) -> Result<()> {
     };
     let client = with.client().await?;
     let (mut readings, mut buckets) = (Vec::new(), Vec::new());
-    let by_day = loop {
+    let resolution = loop {
         let page = match client.query_range(request.clone()).await {
             // Nobody asked for so few points, and nothing is wider than days.
             Err(Error::Refused { status, .. })
@@ -177,14 +181,15 @@ pub(super) async fn range(args: Args) -> Result<()> {
         if request.page_token.is_empty() {
             tell_kept_from(page.kept_from_us, start_us, AT_THIS);
         }
-        let by_day = page.resolution() == v1::Resolution::Day;
+        let resolution = page.resolution();
         readings.extend(page.series);
         add_buckets(&mut buckets, page.aggregates);
         request.page_token = page.next_page_token;
         if request.page_token.is_empty() {
-            break by_day;
+            break resolution;
         }
     };
+    let by_day = resolution == v1::Resolution::Day;
     let format = with.output.format();
     let terminal = std::io::stdout().is_terminal() && format == Format::Table;
     if chart || (terminal && !no_chart) {
@@ -200,9 +205,11 @@ pub(super) async fn range(args: Args) -> Result<()> {
     let start = |time_us| {
         if by_day { Cell::Text(times::show_date(time_us, time_zone)) } else { Cell::Time(time_us) }
     };
-    let rows =
-        if buckets.is_empty() { tables::readings(&readings) } else { tables::buckets(&buckets, start) };
-    rows.without_empty_columns().print_or(format, span.nothing((start_us, end_us)).as_deref())
+    let rows = match resolution {
+        v1::Resolution::Raw | v1::Resolution::Unspecified => tables::readings(&readings),
+        _ => tables::buckets(&buckets, start),
+    };
+    rows.print_or(format, span.nothing((start_us, end_us)).as_deref())
 }
 
 /// Joins the pages of each line.
@@ -247,7 +254,7 @@ fn columns() -> usize {
 
 pub(super) async fn stream(args: StreamArgs) -> Result<()> {
     let StreamArgs { subject, metrics, span, with } = args;
-    let (start_us, end_us) = span.micros(None)?;
+    let (start_us, end_us) = span.micros()?;
     let request = v1::StreamRangeRequest {
         device_uid: subject.device.unwrap_or_default(),
         animal_id: subject.animal.unwrap_or_default(),

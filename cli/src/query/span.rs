@@ -17,17 +17,21 @@ pub(crate) struct Span {
     /// End, not included
     #[arg(long, value_name = "TIME", default_value = "now", allow_hyphen_values = true, value_parser = times::parse)]
     to: Moment,
+    /// Time zone of --from and --to where they are dates, as Europe/Berlin [default: UTC]
+    #[arg(long, value_name = "ZONE", value_parser = times::parse_zone)]
+    pub(super) time_zone: Option<Tz>,
 }
 
 impl Span {
-    /// Start and end; dates are those of a zone.
+    /// Start and end; dates are those of the time zone.
     ///
     /// # Errors
     ///
     /// [`Misused`] when the end is not after the start.
-    pub(crate) fn micros(self, zone: Option<Tz>) -> Result<(Micros, Micros), Misused> {
+    pub(crate) fn micros(self) -> Result<(Micros, Micros), Misused> {
         let day_ago = || Moment::At((Utc::now() - TimeDelta::days(1)).timestamp_micros());
-        let (from, to) = (self.from.unwrap_or_else(day_ago).micros(zone), self.to.micros(zone));
+        let (from, to) = (self.from.unwrap_or_else(day_ago), self.to);
+        let (from, to) = (from.micros(self.time_zone), to.micros(self.time_zone));
         times::check(from, to).map(|()| (from, to))
     }
 

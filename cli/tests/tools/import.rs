@@ -11,6 +11,7 @@ use std::{
 };
 
 use chrono::{TimeDelta, Utc};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::server::{Server, herdstream, midnight, show};
 
@@ -89,6 +90,54 @@ fn an_import_that_is_killed_goes_on_and_doubles_nothing() {
     let found = server.readings("collar-1");
     assert_eq!(found.len(), wanted.len());
     assert!(found == wanted, "the server has something else than the file");
+}
+
+#[test]
+fn an_import_that_is_stopped_says_how_far_it_came() {
+    const ROWS: u32 = 200_000;
+    let server = Server::start();
+    let (text, wanted) = history("collar-1", ROWS);
+    server.write("history.csv", &text);
+    let interrupted = |args: &[&str], ready: &dyn Fn() -> bool| {
+        let mut import = server.command(&[&["import", "history.csv"], args].concat());
+        let import = import.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
+        let began = Instant::now();
+        while !ready() {
+            assert!(began.elapsed() < PATIENCE, "it is not ready to be stopped");
+            thread::sleep(Duration::from_millis(5));
+        }
+        kill_process(Pid::from_child(&import), Signal::INT).expect("it runs still");
+        let ended = import.wait_with_output().expect("it ends");
+        let said = String::from_utf8(ended.stderr).expect("UTF-8");
+        assert_eq!(ended.status.code(), Some(130), "{said}");
+        said.lines().last().expect("it says something").to_owned()
+    };
+    let latest = || {
+        let latest = server.run(&["query", "latest", "collar-1", "--format", "json"]);
+        let rows: Vec<serde_json::Value> = serde_json::from_str(&latest.out).unwrap_or_default();
+        rows.first().and_then(|row| row["value"].as_f64()).map_or(0, |last| last as u32 + 1)
+    };
+    let mut stored = 0;
+    // What it goes on with was not counted again.
+    for (at_least, of) in [(25_000, " of 200,000 rows"), (90_000, " rows")] {
+        let said = interrupted(&[], &|| latest() >= at_least);
+        let told = said.strip_prefix("herdstream: stopped: ").unwrap_or_else(|| panic!("{said}"));
+        let (count, rest) = told.split_once(of).unwrap_or_else(|| panic!("{said}"));
+        assert_eq!(rest, " of history.csv are stored; start it again to go on");
+        // The last block may be stored and not be told to be.
+        stored = count.replace(',', "").parse().expect("a number");
+        assert!((at_least - 10_000..=latest()).contains(&stored) && stored < ROWS, "{said}");
+    }
+    assert!(stored >= 80_000, "what was stored before counts, too");
+    server.ok(&["import", "history.csv"]);
+    assert!(server.readings("collar-1") == wanted, "the server has something else than the file");
+
+    // Also before anything is known of the file.
+    let nowhere = ["--endpoint", "http://127.0.0.1:1"];
+    let began = Instant::now();
+    let said = interrupted(&nowhere, &|| began.elapsed() > Duration::from_secs(1));
+    assert_eq!(said, "herdstream: stopped: start it again to go on");
+    assert!(server.ok(&["import", "--help"]).contains("130  stopped with Ctrl-C"));
 }
 
 #[test]
@@ -301,6 +350,25 @@ fn a_dry_run_counts_and_stores_nothing() {
 }
 
 #[test]
+fn a_dry_run_tells_all_that_cannot_be_read() {
+    let server = Server::start();
+    let bad = |value: &str| format!("2026-01-01T00:00:00Z,collar-1,collar,1,steps,{value},1\n");
+    let good = history("collar-1", 3).0.replace(HEADER, "");
+    server.write("history.csv", &format!("{HEADER}{}{good}{}", bad("much"), bad("more")));
+    for skip in [&[][..], &["--skip-bad-rows"]] {
+        let said = server.run(&[&["import", "--dry-run", "history.csv"], skip].concat());
+        assert_eq!((said.code, said.err.as_str()), (Some(3), ""), "{said:?}");
+        for part in ["3 readings", "2 cannot be read", "line 2: metric_value: \"much\"", "line 6: "] {
+            assert!(said.out.contains(part), "{part} is missing in:\n{}", said.out);
+        }
+        // Only who leaves them out has them kept.
+        assert_eq!(said.out.contains("--skip-bad-rows"), skip.is_empty(), "{said:?}");
+        assert_eq!(server.path("history.csv.rejected.csv").exists(), !skip.is_empty());
+    }
+    assert!(server.readings("collar-1").is_empty());
+}
+
+#[test]
 fn a_dry_run_says_what_it_does_not_check() {
     let server = Server::start();
     let future = show(Utc::now() + TimeDelta::days(2));
@@ -308,7 +376,8 @@ fn a_dry_run_says_what_it_does_not_check() {
     let said = server.ok(&["import", "--dry-run", "future.csv"]);
     assert!(said.contains("0 cannot be read") && said.contains("the server may still refuse"), "{said}");
     assert_eq!(server.run(&["import", "future.csv"]).code, Some(3));
-    let help = server.ok(&["import", "--help"]);
+    // However its lines are broken.
+    let help = server.ok(&["import", "--help"]).split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(help.contains("Not checked is what only a server judges"), "{help}");
 }
 

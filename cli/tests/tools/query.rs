@@ -116,6 +116,47 @@ fn every_answer_says_the_same_as_json_and_as_csv() {
     }
 }
 
+/// A program that takes a column by its number finds the same in it, whatever there is to tell.
+#[test]
+fn csv_has_all_columns_whatever_is_empty() {
+    let server = example();
+    let from = show(midnight(3));
+    let header = |question: &[&str]| {
+        let said = server.ok(&[question, &["--format", "csv"]].concat());
+        said.lines().next().expect("a header").to_owned()
+    };
+    let range = ["query", "range", "--metric", "temperature"];
+    let readings = "time,farm,device,type,metric,value,unit,animal,zone,session,battery,signal,metadata";
+    let buckets = "start,farm,device,type,metric,unit,count,sum,avg,min,max,stddev,median,p95,valid,errors";
+    let milkings = "time,animal,farm,meter,session,yield_kg,seconds,flow_kg_min,conductivity,fat,protein,cells,risk,blood";
+    for (question, wanted) in [
+        (&["query", "latest", "probe-1"][..], readings),
+        (&["query", "latest", "collar \"17\", left"], readings),
+        (&["query", "stream", "--farm", "1", "--from", &from], readings),
+        (&[&range[..], &["--zone", "3", "--from", &from, "--resolution", "raw"]].concat(), readings),
+        (&[&range[..], &["--zone", "3", "--from", &from, "--resolution", "hour"]].concat(), buckets),
+        (&[&range[..], &["--device", "probe-1", "--from", &from, "--resolution", "day"]].concat(), buckets),
+        // Also where there is nothing at all.
+        (&[&range[..], &["--device", "probe-1", "--resolution", "raw"]].concat(), readings),
+        (&[&range[..], &["--device", "probe-1", "--resolution", "hour"]].concat(), buckets),
+        (&["query", "milkings", "1", "--from", &from], milkings),
+        (&["query", "milkings", "1"], milkings),
+        (
+            &["query", "milk", "1", "--first", &from[..10]],
+            "date,animal,milkings,total_kg,avg_kg,conductivity,cells,risk,fat,protein",
+        ),
+        (&["admin", "chunks"], "table,name,from,to,bytes,uncompressed,ratio,compressed"),
+        (&["admin", "retention", "--dry-run"], "table,from,to,rows,bytes,what"),
+        (&["admin", "lifecycle"], "level,closed_before,stored_before,kept_from,dirty_hours"),
+    ] {
+        assert_eq!(header(question), wanted, "{question:?}");
+    }
+    let table = server.ok(&["query", "latest", "probe-1", "--format", "table"]);
+    assert!(table.contains("ZONE") && !table.contains("ANIMAL"), "{table}");
+    let none = [&range[..], &["--device", "probe-1", "--resolution", "hour", "--format", "table"]].concat();
+    assert!(server.ok(&none).starts_with("nothing between"), "{}", server.ok(&none));
+}
+
 #[test]
 fn answers_are_true() {
     let server = example();

@@ -82,11 +82,6 @@ fn what_the_server_refuses_is_told_with_options() {
     let server = with_history(3, 130);
     let range = ["query", "range", "--device", "collar-1", "--metric", "steps"];
     let with = |more: &[&'static str]| server.run(&[&range[..], more].concat());
-    check(
-        &with(&["--time-zone", "Europe/Berlin", "--resolution", "hour"]),
-        1,
-        &["--time-zone: ", "--resolution day"],
-    );
     check(&with(&["--max-points", "60000"]), 1, &["--max-points: 60000 is more than 50000"]);
     check(
         &with(&["--from", "-692d", "--max-points", "120"]),
@@ -142,6 +137,62 @@ fn days_are_those_of_the_time_zone() {
     let start = midnight(4) - TimeDelta::minutes(345);
     assert_eq!(readings[0]["time"], start.to_rfc3339_opts(SecondsFormat::AutoSi, true));
     assert_eq!(readings.len(), 192);
+}
+
+/// Whatever is asked for, and also where the server knows no time zone.
+#[test]
+fn dates_are_those_of_the_time_zone() {
+    let server = with_history(5, 400);
+    let date = |days_ago| midnight(days_ago).date_naive().to_string();
+    let (from, to) = (date(4), date(3));
+    let span = ["--time-zone", "Asia/Kathmandu", "--from", &from, "--to", &to];
+    let range = ["query", "range", "--device", "collar-1", "--metric", "steps"];
+    let start = show(midnight(4) - TimeDelta::minutes(345));
+    for (resolution, start, rows) in [
+        ("raw", start.clone(), 96),
+        ("15min", start.clone(), 96),
+        // The hour that holds the start is told whole, and so is the one that holds the end.
+        ("hour", show(midnight(4) - TimeDelta::hours(6)), 25),
+        ("day", from.clone(), 1),
+    ] {
+        let answer = server.json(&[&range[..], &span, &["--resolution", resolution]].concat());
+        let at = answer[0]["start"].as_str().or(answer[0]["time"].as_str());
+        assert_eq!((at, answer.len()), (Some(&*start), rows), "{resolution}: {answer:?}");
+    }
+    let stream =
+        server.ok(&[&["query", "stream", "--device", "collar-1"], &span[..], &["--format", "json"]].concat());
+    assert!(stream.lines().count() == 96 && stream.contains(&start), "{stream}");
+
+    // An animal and its milk, a minute before the zone's midnight and at it.
+    let (last, first) = (midnight(3) - TimeDelta::minutes(346), midnight(3) - TimeDelta::minutes(345));
+    let mut text = "time,milk_meter_id,animal_id,farm_id,session_id,yield_kg\n".to_owned();
+    let mut readings = HEADER.replace('\n', ",animal_id\n");
+    for (time, value) in [(last, 1), (first, 2)] {
+        writeln!(text, "{},1,17,1,a,{value}", show(time)).expect("a text takes all");
+        writeln!(readings, "{},collar-2,collar,1,steps,{value},1,17", show(time)).expect("a text takes all");
+    }
+    server.write("milk.csv", &text);
+    server.write("animal.csv", &readings);
+    server.ok(&["import", "milk.csv", "animal.csv"]);
+    let milkings = server.json(&[&["query", "milkings", "1"], &span[..]].concat());
+    assert!(milkings.len() == 1 && milkings[0]["time"] == *show(last), "{milkings:?}");
+    let animal = server.json(&[&["query", "animal", "17"], &span[..]].concat());
+    assert!(animal.len() == 1 && animal[0]["at"] == *show(last), "{animal:?}");
+}
+
+#[test]
+fn help_says_what_is_told_of_buckets() {
+    let server = Server::start();
+    let help = server.ok(&["query", "range", "--help"]).split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in [
+        "Time zone of days, and of --from and --to where they are dates",
+        "neither of several devices together nor for days of a time zone",
+        "may reach beyond --from and --to",
+    ] {
+        assert!(help.contains(part), "{part} is missing in:\n{help}");
+    }
+    let help = server.ok(&["query", "animal", "--help"]);
+    assert!(help.contains("Time zone of --from and --to where they are dates"), "{help}");
 }
 
 #[test]

@@ -25,6 +25,7 @@ pub(super) fn faults(config: &Config) -> Vec<String> {
     counts(config, &mut faults);
     durations(config, &mut faults);
     ages(config, &mut faults);
+    database_url(config, &mut faults);
     endpoints(config, &mut faults);
     gateways(config, &mut faults);
     if let Err(error) = EnvFilter::try_new(&config.log.filter) {
@@ -186,6 +187,19 @@ fn ages(config: &Config, faults: &mut Faults) {
             let wanted = format_args!("must be \"{lowest}\" ({why}) to \"{highest}\", or \"off\"");
             faults.add(key, format_args!("\"{value}\""), wanted);
         }
+    }
+}
+
+/// Tells the scheme only: the rest may hold a password.
+fn database_url(config: &Config, faults: &mut Faults) {
+    let Some(url) = &config.database.url else { return };
+    let scheme = url.expose_secret().split_once("://").map_or("", |(scheme, _)| scheme);
+    if !matches!(scheme, "postgres" | "postgresql") {
+        faults.add(
+            "database.url",
+            format_args!("{scheme:?}"),
+            "must begin with postgres://, as postgres://USER:PASSWORD@HOST:PORT/DATABASE",
+        );
     }
 }
 
