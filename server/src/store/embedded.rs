@@ -55,6 +55,7 @@ mod state;
 mod tags;
 mod view;
 mod watch;
+mod words;
 mod writer;
 
 pub use config::EmbeddedConfig;
@@ -124,10 +125,10 @@ impl EmbeddedStore {
     /// Reads on a thread that may block; given up once nobody waits any more.
     async fn read<T: Send + 'static>(
         &self,
-        what: impl fmt::Debug,
+        what: &str,
         work: impl FnOnce(&View<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        reading(self.shared.engine()?, what, |engine, watch| {
+        reading(self.shared.engine()?, what.to_owned(), |engine, watch| {
             let view = engine.watched(watch);
             Ok((work(&view)?, view.looked.describe()))
         })
@@ -207,7 +208,7 @@ impl Store for EmbeddedStore {
     }
 
     async fn producer(&self, id: ProducerId) -> Result<Option<ProducerRow>, StoreError> {
-        self.read(("producer", id), move |view| view.producer(id)).await
+        self.read("a producer", move |view| view.producer(id)).await
     }
 
     async fn quarantine(
@@ -216,7 +217,7 @@ impl Store for EmbeddedStore {
         span: QuarantineSpan,
         limit: usize,
     ) -> Result<Vec<Quarantined>, StoreError> {
-        self.read(("quarantine", producer, span), move |view| view.quarantine(producer, span, limit)).await
+        self.read("quarantine of a producer", move |view| view.quarantine(producer, span, limit)).await
     }
 
     fn look(&self) -> Box<dyn Look> {

@@ -1,9 +1,6 @@
 //! A look into the directory: a view of whole commits, taken with the first question and kept for the others.
 
-use std::{
-    fmt,
-    sync::{Arc, OnceLock},
-};
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -12,11 +9,12 @@ use super::{
     engine::Engine,
     state::{Shared, reading},
     view::{Seen, View},
+    words,
 };
 use crate::{
     model::{Micros, Milking, Reading, SeriesId, SeriesKey},
     store::{
-        Activity, Bucket, BucketRange, Device, Lifecycle, Look, MilkBucket, MilkRange, MilkingRange,
+        Activity, Bucket, BucketRange, Call, Device, Lifecycle, Look, MilkBucket, MilkRange, MilkingRange,
         SeriesFilter, SeriesRange, StoreError, Tag,
     },
 };
@@ -36,7 +34,7 @@ impl EmbeddedLook {
     /// Reads on a thread that may block; given up once nobody waits any more.
     async fn read<T: Send + 'static>(
         &self,
-        what: impl fmt::Debug,
+        what: String,
         work: impl FnOnce(&View<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         self.read_in(what, None, work).await
@@ -45,7 +43,7 @@ impl EmbeddedLook {
     /// As [`Self::read`], in a place that is kept by the work, which goes on for a while after its caller has gone.
     async fn read_in<T: Send + 'static>(
         &self,
-        what: impl fmt::Debug,
+        what: String,
         place: Option<OwnedSemaphorePermit>,
         work: impl FnOnce(&View<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
@@ -77,7 +75,7 @@ impl EmbeddedLook {
 #[async_trait]
 impl Look for EmbeddedLook {
     async fn find_series(&self, filter: SeriesFilter) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError> {
-        self.read(filter.clone(), move |view| view.find_series(&filter)).await
+        self.read(told(|| words::series(&filter)), move |view| view.find_series(&filter)).await
     }
 
     async fn tagged_series(
@@ -86,31 +84,33 @@ impl Look for EmbeddedLook {
         start_us: Micros,
         end_us: Micros,
     ) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError> {
-        self.read((tag, start_us, end_us), move |view| view.tagged_series(tag, (start_us, end_us))).await
+        let span_us = (start_us, end_us);
+        self.read(told(|| words::tagged(tag, span_us)), move |view| view.tagged_series(tag, span_us)).await
     }
 
     async fn latest(&self, series: &[SeriesId]) -> Result<Vec<Reading>, StoreError> {
         let series = series.to_vec();
-        self.read(format!("latest of {} series", series.len()), move |view| view.latest_of(&series)).await
+        let what = told(|| format!("newest readings of {} series", series.len()));
+        self.read(what, move |view| view.latest_of(&series)).await
     }
 
     async fn range(&self, range: SeriesRange) -> Result<Vec<Reading>, StoreError> {
-        self.read(range, move |view| view.range(&range)).await
+        self.read(told(|| words::range(&range)), move |view| view.range(&range)).await
     }
 
     async fn buckets(&self, range: BucketRange) -> Result<Vec<(u32, Bucket)>, StoreError> {
-        let what = (range.cut.clone(), range.tag, range.series.len());
+        let what = told(|| words::buckets(&range));
         // Never closed.
         let place = self.computing.clone().acquire_owned().await.ok();
         self.read_in(what, place, move |view| view.buckets(&range)).await
     }
 
     async fn milk(&self, range: MilkRange) -> Result<Vec<MilkBucket>, StoreError> {
-        self.read(range.clone(), move |view| view.milk(&range)).await
+        self.read(told(|| words::milk(&range)), move |view| view.milk(&range)).await
     }
 
     async fn milkings(&self, range: MilkingRange) -> Result<Vec<Milking>, StoreError> {
-        self.read(range, move |view| view.milkings(&range)).await
+        self.read(told(|| words::milkings(&range)), move |view| view.milkings(&range)).await
     }
 
     async fn devices(
@@ -119,19 +119,28 @@ impl Look for EmbeddedLook {
         after: Option<(i32, String)>,
         limit: usize,
     ) -> Result<Vec<Device>, StoreError> {
-        self.read(("devices", farm_id), move |view| view.devices(farm_id, after.as_ref(), limit)).await
+        let what = told(|| {
+            farm_id.map_or_else(|| "devices".to_owned(), |farm_id| format!("devices of farm {farm_id}"))
+        });
+        self.read(what, move |view| view.devices(farm_id, after.as_ref(), limit)).await
     }
 
     async fn device(&self, farm_id: i32, device_uid: &str) -> Result<Option<Device>, StoreError> {
         let device_uid = device_uid.to_owned();
-        self.read((farm_id, device_uid.clone()), move |view| view.device(farm_id, &device_uid)).await
+        let what = told(|| format!("device {device_uid} of farm {farm_id}"));
+        self.read(what, move |view| view.device(farm_id, &device_uid)).await
     }
 
     async fn activity(&self, now_us: Micros) -> Result<Activity, StoreError> {
-        self.read("activity", move |view| view.activity(now_us)).await
+        self.read(told(|| "readings by recency".to_owned()), move |view| view.activity(now_us)).await
     }
 
     async fn lifecycle(&self) -> Result<Lifecycle, StoreError> {
-        self.read("lifecycle", |view| view.lifecycle()).await
+        self.read(told(|| "watermarks".to_owned()), |view| view.lifecycle()).await
     }
+}
+
+/// What is looked for, if somebody watches.
+fn told(words: impl FnOnce() -> String) -> String {
+    if Call::current().steps.is_some() { words() } else { String::new() }
 }

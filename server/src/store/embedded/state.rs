@@ -1,6 +1,6 @@
 //! Whether the store is open, and its engine if it is.
 
-use std::{fmt, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use parking_lot::RwLock;
 
@@ -86,7 +86,7 @@ impl State {
 /// Has something read for the present call, on a thread that may block; `work` also tells what it looked at.
 pub(super) async fn reading<T: Send + 'static>(
     engine: Arc<Engine>,
-    what: impl fmt::Debug,
+    what: String,
     work: impl FnOnce(&Arc<Engine>, Watch) -> Result<(T, String), StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
     let call = Call::current();
@@ -97,7 +97,7 @@ pub(super) async fn reading<T: Send + 'static>(
     });
     let (answer, plan, took) = read.await?;
     if let Some(steps) = call.steps {
-        steps.note(Step { statement: format!("{what:?}"), plan, took });
+        steps.note(Step { statement: what, plan, took });
     }
     Ok(answer)
 }
