@@ -291,6 +291,8 @@ impl World {
         let found = read_back(&query, self.content, self.sites.len(), &self.model).await?;
         let Self { sites, model, .. } = self;
         let mut held: HashSet<_> = sites.iter().flat_map(|site| site.pending(model)).collect();
+        // Of a cloned log, the one that heard an ack makes the server skip what the other one still has, and tells.
+        held.retain(|id| !model.logs[model.items[*id as usize].log].cloned);
         for site in &mut *sites {
             // A producer that hears of it in time sends again what its spool has, even if it was acked.
             if site.kind != BIG_SPOOL {
