@@ -66,7 +66,8 @@ impl OpenBuckets {
         Self(Mutex::new(Held { commit, open, count: 0 }))
     }
 
-    /// Holds again what a view sees from `from_us` on, the start of a quarter. False: that is too much, and nothing is held.
+    /// Holds again what a view sees from `from_us` on, the start of a quarter. False: that is too much, and nothing is
+    /// held.
     pub(super) fn read_again(&self, view: &View<'_>, from_us: Micros) -> Result<bool, StoreError> {
         let mut held = self.0.lock();
         let since_us = std::mem::replace(&mut held.open.since_us, from_us);
