@@ -17,7 +17,7 @@ use herdstream_loadtest::{
     database_url,
     fresh::{Fresh, Probe},
     history::{Dairy, HistoryConfig},
-    questions::{self, Figure, Kind, Pace},
+    questions::{self, Answers, Kind, Pace},
     report::{Bound, Machine, QuestionReport, QuestionSettings},
     server_process::{BINARY_VARIABLE, ServerProcess, find_binary},
     workload::now_us,
@@ -129,7 +129,7 @@ pub(crate) async fn query(args: &QueryArgs) -> Result<bool> {
     };
 
     let mut troubles = Vec::new();
-    let Answered { questions, arrived, fresh } = ask(args, &endpoint, &client, &dairy, config.seed).await?;
+    let Answered { answers, arrived, fresh } = ask(args, &endpoint, &client, &dairy, config.seed).await?;
     let arrived_per_second = arrived.unwrap_or_else(|error| {
         troubles.push(format!("load: {error:#}"));
         0
@@ -150,7 +150,8 @@ pub(crate) async fn query(args: &QueryArgs) -> Result<bool> {
         troubles.push(format!("{error:#}"));
     }
     let mut report = QuestionReport {
-        questions,
+        questions: answers.figures,
+        late_ms: answers.late_ms,
         arrived_per_second,
         fresh,
         oracle,
@@ -172,7 +173,7 @@ pub(crate) async fn query(args: &QueryArgs) -> Result<bool> {
 
 /// What questions, load and probe brought.
 struct Answered {
-    questions: Vec<Figure>,
+    answers: Answers,
     arrived: Result<u64>,
     fresh: Result<Option<Fresh>>,
 }
@@ -199,10 +200,10 @@ async fn ask(
     let (warm_up, time) = (Duration::from_secs(args.warm_up), Duration::from_secs(args.seconds));
     let crowd = Pace::Closed { askers: WARM_UP_ASKERS };
     questions::ask(client, dairy, &kinds, (warm_up, crowd), seed.wrapping_add(1 << 32)).await?;
-    let questions = questions::ask(client, dairy, &kinds, (time, pace), seed).await?;
+    let answers = questions::ask(client, dairy, &kinds, (time, pace), seed).await?;
     stop.cancel();
     let (arrived, fresh) = (arriving.await.context("the load")?, probing.await.context("the probe")?);
-    Ok(Answered { questions, arrived, fresh })
+    Ok(Answered { answers, arrived, fresh })
 }
 
 async fn probe(

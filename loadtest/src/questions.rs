@@ -93,8 +93,8 @@ pub enum Pace {
         /// Askers, 1 or more.
         askers: usize,
     },
-    /// Open loop: so many questions a second, on a schedule that waits for nobody. How long an answer takes counts
-    /// from the moment at which its question was due.
+    /// Open loop: so many questions a second, on a schedule that waits for no answer. How long one takes counts from
+    /// the moment at which its question leaves, and how late that is is told by itself: it is this program's doing.
     Open {
         /// Questions a second, above zero.
         rate: f64,
@@ -108,6 +108,15 @@ pub struct Figure {
     pub name: &'static str,
     /// How long.
     pub answer_ms: Percentiles,
+}
+
+/// How long answers took.
+#[derive(Debug)]
+pub struct Answers {
+    /// Of each kind that was asked.
+    pub figures: Vec<Figure>,
+    /// How long after its moment each question of an open loop left; not part of the times above. None: closed loop.
+    pub late_ms: Option<Percentiles>,
 }
 
 /// How long each kind took.
@@ -152,7 +161,7 @@ pub async fn find_history(client: &QueryClient, dairy: &Dairy) -> Result<()> {
     Ok(())
 }
 
-/// Asks questions of `kinds` in turn for `time`; answers how long it took. Equal seeds make equal questions.
+/// Asks questions of `kinds` in turn for `time`. Equal seeds make equal questions.
 ///
 /// # Errors
 ///
@@ -164,20 +173,22 @@ pub async fn ask(
     kinds: &[Kind],
     (time, pace): (Duration, Pace),
     seed: u64,
-) -> Result<Vec<Figure>> {
+) -> Result<Answers> {
     ensure!(!kinds.is_empty(), "the dairy has no animals to ask about");
     let asking = Arc::new(Asking {
         client: client.clone(),
         dairy: Arc::clone(dairy),
         kinds: kinds.to_vec(),
         times: Times::new(),
+        late: Mutex::default(),
         seed,
     });
     match pace {
         Pace::Closed { askers } => asking.closed(time, askers).await?,
         Pace::Open { rate } => asking.open(time, rate).await?,
     }
-    Ok(asking.times.figures())
+    let late_ms = asking.late.lock().percentiles();
+    Ok(Answers { figures: asking.times.figures(), late_ms: (late_ms.samples > 0).then_some(late_ms) })
 }
 
 /// What all askers share.
@@ -187,6 +198,7 @@ struct Asking {
     dairy: Arc<Dairy>,
     kinds: Vec<Kind>,
     times: Times,
+    late: Mutex<Latencies>,
     seed: u64,
 }
 
@@ -195,7 +207,7 @@ impl Asking {
         let (until, turn) = (Instant::now() + time, AtomicU64::new(0));
         let asker = async || -> Result<()> {
             while Instant::now() < until {
-                self.answered(turn.fetch_add(1, Ordering::Relaxed), Instant::now()).await?;
+                self.answered(turn.fetch_add(1, Ordering::Relaxed)).await?;
             }
             Ok(())
         };
@@ -217,7 +229,10 @@ impl Asking {
                          second"
                     );
                     let (asking, asked) = (Arc::clone(self), turn);
-                    under_way.spawn(async move { asking.answered(asked, due).await });
+                    under_way.spawn(async move {
+                        asking.late.lock().record(due.elapsed(), 1);
+                        asking.answered(asked).await
+                    });
                     turn += 1;
                 }
                 Some(answered) = under_way.join_next() => answered.context("an asker panicked")??,
@@ -228,12 +243,12 @@ impl Asking {
         Ok(())
     }
 
-    /// Asks a question whose time counts from `due`.
-    async fn answered(&self, turn: u64, due: Instant) -> Result<()> {
+    async fn answered(&self, turn: u64) -> Result<()> {
         let kind = self.kinds[turn as usize % self.kinds.len()];
         let mut rng = SmallRng::seed_from_u64(self.seed.wrapping_add(turn));
+        let asked = Instant::now();
         ask_one(&self.client, &self.dairy, kind, &mut rng).await.with_context(|| kind.name())?;
-        self.times.0[kind as usize].lock().record(due.elapsed(), 1);
+        self.times.0[kind as usize].lock().record(asked.elapsed(), 1);
         Ok(())
     }
 }
@@ -253,6 +268,12 @@ impl Schedule {
         (self.time.as_secs_f64() * self.rate).ceil() as u64
     }
 
+    /// How long before a moment its thread is awake: a sleep ends late, by several milliseconds where others share the
+    /// machine. A twentieth of its time at most.
+    fn awake(self) -> Duration {
+        Duration::from_secs_f64(0.05 / self.rate).min(Duration::from_millis(2))
+    }
+
     /// Tells each moment once it has come. From a thread of its own: timers of the runtime are a millisecond late.
     fn begin(self) -> mpsc::UnboundedReceiver<Instant> {
         let (come, moments) = mpsc::unbounded_channel();
@@ -261,7 +282,12 @@ impl Schedule {
             for turn in 0..self.questions() {
                 let after = Duration::from_secs_f64((turn as f64 + rng.random::<f64>()) / self.rate);
                 let due = self.start + after.min(self.time);
-                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                std::thread::sleep(
+                    due.saturating_duration_since(Instant::now()).saturating_sub(self.awake()),
+                );
+                while Instant::now() < due {
+                    std::hint::spin_loop();
+                }
                 if come.send(due).is_err() {
                     return;
                 }

@@ -1,6 +1,6 @@
 //! Where readings are kept: the [`Store`] contract and its profiles.
 
-use std::{collections::HashMap, fmt, path::PathBuf, sync::Arc};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 
@@ -79,16 +79,9 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Begins to look; what it sees is settled with its first question.
     fn look(&self) -> Box<dyn Look>;
 
-    /// The series that match, as [`Look::find_series`] finds them, each with its newest reading. A look of its own: what
-    /// is asked most may be answered without beginning one.
-    async fn find_latest(&self, filter: SeriesFilter) -> Result<Vec<Latest>, StoreError> {
-        let look = self.look();
-        let series = look.find_series(filter).await?;
-        let ids: Vec<SeriesId> = series.iter().map(|(id, _)| *id).collect();
-        let mut newest: HashMap<SeriesId, Reading> =
-            look.latest(&ids).await?.into_iter().map(|reading| (reading.series, reading)).collect();
-        Ok(series.into_iter().map(|(id, key)| (id, key, newest.remove(&id))).collect())
-    }
+    /// The series that match, as [`Look::find_series`] finds them, each with its newest reading. In order of their numbers.
+    /// A look of its own: what is asked most may be answered without beginning one.
+    async fn find_latest(&self, filter: SeriesFilter) -> Result<Vec<Latest>, StoreError>;
 
     /// How many hours of series are dirty.
     async fn dirty_hours(&self) -> Result<u64, StoreError>;
@@ -289,6 +282,15 @@ pub struct SeriesFilter {
     pub after: Option<SeriesId>,
     /// At most so many; None: all.
     pub limit: Option<usize>,
+}
+
+impl SeriesFilter {
+    /// Whether it names this farm, device and metric; whatever the number.
+    fn fits(&self, key: &SeriesKey) -> bool {
+        self.farm_id.is_none_or(|farm_id| farm_id == key.farm_id)
+            && self.device_uid.as_ref().is_none_or(|uid| *uid == key.device_uid)
+            && (self.metric_names.is_empty() || self.metric_names.contains(&key.metric_name))
+    }
 }
 
 /// Part of a series.

@@ -10,13 +10,15 @@ use super::{
     html::{STYLE, card, escaped, ms, rows},
     text::{NAMES, short},
 };
-use crate::{answers::check::Checked, fresh::Fresh, questions::Figure};
+use crate::{answers::check::Checked, fresh::Fresh, questions::Figure, workload::Percentiles};
 
 /// Result of a run of questions. Serialised, it is what `--json` writes.
 #[derive(Clone, Debug, Serialize)]
 pub struct QuestionReport {
     /// How long each kind of answer took.
     pub questions: Vec<Figure>,
+    /// How late questions of an open loop left; not part of these figures. None: closed loop.
+    pub late_ms: Option<Percentiles>,
     /// Readings a second that arrived meanwhile.
     pub arrived_per_second: u64,
     /// Whether what was acknowledged was in every answer at once. None: not asked.
@@ -115,6 +117,10 @@ impl QuestionReport {
                 format!("{name:<30} p50 {p50:>6} ms   p99 {p99:>6} ms   max {max:>6} ms   ({})", p.samples),
             );
         }
+        if let Some(p) = &self.late_ms {
+            let (p50, p99, max) = (short(p.p50), short(p.p99), short(p.max));
+            line("asked late", format!("p50 {p50} ms, p99 {p99} ms, max {max} ms, not in the figures above"));
+        }
         line("fresh", self.freshness());
         line("oracle", self.truth());
         let missed = self.fresh.iter().flat_map(|fresh| &fresh.missed);
@@ -160,13 +166,15 @@ impl QuestionReport {
             card(&mut page, &ms(fresh.seen_ms.p99), name, &note)?;
         }
         page += "</section>\n<section class=\"tables\">\n";
-        let figures = |list: &[(&str, crate::workload::Percentiles)]| {
-            let of = |p: &crate::workload::Percentiles| {
+        let figures = |list: &[(&str, Percentiles)]| {
+            let of = |p: &Percentiles| {
                 format!("median {}, 99th {}, slowest {} ({})", ms(p.p50), ms(p.p99), ms(p.max), p.samples)
             };
             list.iter().map(|(name, p)| ((*name).to_owned(), of(p))).collect::<Vec<_>>()
         };
-        let answers: Vec<_> = self.questions.iter().map(|figure| (figure.name, figure.answer_ms)).collect();
+        let answers = self.questions.iter().map(|figure| (figure.name, figure.answer_ms));
+        let late = self.late_ms.map(|late_ms| ("before a question left, not counted above", late_ms));
+        let answers: Vec<_> = answers.chain(late).collect();
         let seen = self.fresh.iter().flat_map(|fresh| &fresh.kinds);
         let seen: Vec<_> = seen.map(|seen| (seen.name, seen.seen_ms)).collect();
         let mut others = vec![
@@ -237,12 +245,13 @@ impl QuestionReport {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{fresh::Seen, workload::Percentiles};
+    use crate::fresh::Seen;
 
     fn report() -> QuestionReport {
         let answer_ms = Percentiles { p50: 1.5, p99: 12.5, samples: 100, ..Percentiles::default() };
         let mut report = QuestionReport {
             questions: vec![Figure { name: "latest of a device", answer_ms }],
+            late_ms: Some(Percentiles { p50: 0.25, ..answer_ms }),
             arrived_per_second: 20_000,
             fresh: Some(Fresh {
                 readings: 3,
@@ -297,13 +306,24 @@ mod tests {
         let mut report = report();
         report.fresh.as_mut().expect("one was set").missed.push("farm summary: <i>".into());
         let text = report.text();
-        for part in
-            ["open loop, 250 questions/s", "p99   12.5 ms", "3 readings in 51 answers", "55 latest", "<i>"]
-        {
+        for part in [
+            "250 questions/s",
+            "p99   12.5 ms",
+            "p50 0.25 ms",
+            "3 readings in 51 answers",
+            "55 latest",
+            "<i>",
+        ] {
             assert!(text.contains(part), "{part:?} is not in\n{text}");
         }
         let page = report.html()?;
-        for part in ["first live value", "&lt;b&gt;", "farm summary: &lt;i&gt;", "12.5 ms"] {
+        for part in [
+            "first live value",
+            "before a question left, not",
+            "&lt;b&gt;",
+            "farm summary: &lt;i&gt;",
+            "12.5 ms",
+        ] {
             assert!(page.contains(part), "{part:?} is not in\n{page}");
         }
         assert!(!page.contains("<script") && !page.contains("src=") && !page.contains("http"));

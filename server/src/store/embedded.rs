@@ -20,8 +20,8 @@ use self::{
     writer::{Command, Reply, Writer},
 };
 use super::{
-    Chunk, CommitGroup, Description, Dropped, Feature, Level, Look, Outcome, QuarantineSpan, Refresh,
-    Refreshed, Retention, Store, StoreError,
+    Chunk, CommitGroup, Description, Dropped, Feature, Latest, Level, Look, Outcome, QuarantineSpan, Refresh,
+    Refreshed, Retention, SeriesFilter, Store, StoreError,
 };
 use crate::model::{Micros, ProducerId, ProducerRow, Quarantined, Reading, SeriesId, SeriesKey};
 
@@ -109,6 +109,10 @@ impl EmbeddedStore {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let computing = Arc::new(Semaphore::new(cores));
         Ok(Self { shared, writer, commands, keeping: Arc::default(), preparing: Arc::default(), computing })
+    }
+
+    fn embedded_look(&self) -> EmbeddedLook {
+        EmbeddedLook::new(Arc::clone(&self.shared), Arc::clone(&self.computing))
     }
 
     /// Has the writer do something, and waits for it.
@@ -221,7 +225,11 @@ impl Store for EmbeddedStore {
     }
 
     fn look(&self) -> Box<dyn Look> {
-        Box::new(EmbeddedLook::new(Arc::clone(&self.shared), Arc::clone(&self.computing)))
+        Box::new(self.embedded_look())
+    }
+
+    async fn find_latest(&self, filter: SeriesFilter) -> Result<Vec<Latest>, StoreError> {
+        self.embedded_look().find_latest(filter).await
     }
 
     async fn dirty_hours(&self) -> Result<u64, StoreError> {

@@ -9,7 +9,7 @@ use herdstream_server::{
     model::{Micros, Milking, Reading, RejectionCode, SeriesId},
     store::{
         Batch, Bucket, BucketRange, Cut, Level, Look as _, MilkBucket, MilkRange, Outcome, ProducerCommit,
-        Refresh, Retention, SeriesRange, Store, Tag,
+        Refresh, Retention, SeriesFilter, SeriesRange, Store, Tag,
     },
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
@@ -299,6 +299,22 @@ async fn ask(store: &dyn Store, model: &Model, question: &Question) {
     }
 }
 
+/// The newest of what is left of each series. Among equal times any will do: another test is about their order.
+async fn ask_newest(store: &dyn Store, model: &Model) {
+    let found = store.find_latest(SeriesFilter::default()).await.unwrap();
+    assert_eq!(found.iter().map(|(id, ..)| *id).collect::<Vec<_>>(), model.ids);
+    for (id, _, newest) in found {
+        let own = || model.readings.iter().filter(|reading| reading.series == id);
+        let newest = newest.map(|newest| (newest.time_us, newest.value));
+        let wanted_us = own().map(|reading| reading.time_us).max();
+        assert_eq!(newest.map(|(time_us, _)| time_us), wanted_us, "{id:?}");
+        assert!(
+            newest.is_none_or(|newest| own().any(|own| (own.time_us, own.value) == newest)),
+            "{newest:?}"
+        );
+    }
+}
+
 /// Everything at once, and what else is told of it.
 async fn ask_all(store: &dyn Store, model: &Model) {
     let span = (MIDNIGHT - 5 * DAY, MIDNIGHT + 5 * DAY);
@@ -354,6 +370,7 @@ async fn ask_all(store: &dyn Store, model: &Model) {
             );
         }
     }
+    ask_newest(store, model).await;
     let lifecycle = store.lifecycle().await.unwrap();
     assert_eq!(lifecycle.closed_before_us, model.closed_before_us);
     assert!(lifecycle.stored_before_us <= lifecycle.closed_before_us);
@@ -482,7 +499,10 @@ async fn live(fixture: &mut dyn Fixture, steps: &[Step]) {
                 drop(store);
                 fixture.reopen().await;
             }
-            Step::Ask(question) => ask(&*store, &model, question).await,
+            Step::Ask(question) => {
+                ask(&*store, &model, question).await;
+                ask_newest(&*store, &model).await;
+            }
         }
     }
     ask_all(&*fixture.store(), &model).await;

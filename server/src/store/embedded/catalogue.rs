@@ -1,24 +1,35 @@
 //! Series and their numbers, and which device and newest hour each has.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, AtomicU64, Ordering},
+};
 
 use parking_lot::{Mutex, RwLock};
 
 use crate::{
     model::{SeriesId, SeriesKey},
-    store::cache::Generations,
+    store::{SeriesFilter, cache::Generations},
 };
 
 /// Tuples whose numbers are kept in memory, at most; the others are looked up.
 const CACHED_KEYS: usize = 100_000;
 
-/// What is known of every series: 16 bytes each; their tuples only as far as the cache holds them.
+/// Devices whose series are kept in memory, at most, and series of one of them.
+const CACHED_DEVICES: usize = 10_000;
+pub(super) const MOST_OF_DEVICE: usize = 256;
+
+/// What is known of every series: 16 bytes each; their tuples only as far as the caches hold them.
 pub(super) struct Catalogue {
     numbers: Mutex<Generations<SeriesKey, SeriesId>>,
+    /// All series of a farm's device, or of every device of that name, in the order of their numbers.
+    of_devices: Mutex<Generations<(Option<i32>, String), OfDevice>>,
     /// By number; numbers start at 1.
     series: RwLock<Vec<Option<Series>>>,
     next_device: AtomicU32,
 }
+
+type OfDevice = Arc<[(SeriesId, SeriesKey)]>;
 
 struct Series {
     device: u32,
@@ -57,6 +68,7 @@ impl Catalogue {
     pub(super) fn new() -> Self {
         Self {
             numbers: Mutex::new(Generations::new(CACHED_KEYS)),
+            of_devices: Mutex::new(Generations::new(CACHED_DEVICES)),
             series: RwLock::default(),
             next_device: AtomicU32::new(0),
         }
@@ -83,6 +95,27 @@ impl Catalogue {
         self.numbers.lock().insert(key, id);
     }
 
+    /// The series that match, if they are of one device and cached, and nobody has to be waited for.
+    pub(super) fn of_device(&self, filter: &SeriesFilter) -> Option<Vec<(SeriesId, SeriesKey)>> {
+        let device = (filter.farm_id, filter.device_uid.clone()?);
+        let series = self.of_devices.try_lock()?.get(&device)?;
+        let after = filter.after.unwrap_or(SeriesId(0));
+        let fitting = series.iter().filter(|(id, key)| *id > after && filter.fits(key));
+        Some(fitting.take(filter.limit.unwrap_or(usize::MAX)).cloned().collect())
+    }
+
+    /// Remembers all series of a device up to number `last`, unless they are too many or there is a newer one.
+    pub(super) fn cache_device(&self, of: &SeriesFilter, series: &[(SeriesId, SeriesKey)], last: u32) {
+        let Some(device_uid) = of.device_uid.clone().filter(|_| series.len() <= MOST_OF_DEVICE) else {
+            return;
+        };
+        let mut of_devices = self.of_devices.lock();
+        // Whoever adds one forgets what is here after that.
+        if self.next() == last + 1 {
+            of_devices.insert((of.farm_id, device_uid), series.into());
+        }
+    }
+
     /// Takes up a series that is in the store and has no reading after `newest_hour`.
     pub(super) fn add(&self, id: SeriesId, device: u32, newest_hour: Option<i64>) {
         let mut series = self.series.write();
@@ -93,6 +126,8 @@ impl Catalogue {
         let newest = NewestHour { hour: newest_hour.unwrap_or(NewestHour::NEVER), raised: 0 };
         self.next_device.fetch_max(device + 1, Ordering::AcqRel);
         series[index] = Some(Series { device, newest: AtomicU64::new(newest.pack()) });
+        drop(series);
+        *self.of_devices.lock() = Generations::new(CACHED_DEVICES);
     }
 
     /// The device of a series, if there is such a series; a commit of a reading in `hour` begins.

@@ -37,7 +37,7 @@ const CACHED_MINUTES: usize = 20_160;
 const CACHED_DAYS: usize = 1000;
 
 /// Blocks of one series and first time in one commit: 16 bits of the stamp.
-const ORDINAL_BITS: u32 = 16;
+pub(super) const ORDINAL_BITS: u32 = 16;
 
 /// Committed rows that every commit needs.
 pub(super) struct Committed {
@@ -271,7 +271,7 @@ impl Committed {
             })?;
             heard.add(device, run);
             minutes.add(run);
-            draft.filled.add(run);
+            draft.filled.add(key, run);
 
             let day = key.day();
             let chunk = match &mut chunk {

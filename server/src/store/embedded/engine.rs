@@ -28,14 +28,14 @@ use super::{
     devices::Devices,
     format, journal,
     keys::{self, Table},
-    open::{self, Open, OpenBuckets},
+    open::{Open, OpenBuckets, open_from},
     rows,
     view::{Seen, View},
     watch::Watch,
 };
 use crate::{
-    model::{SeriesId, SeriesKey, now_us},
-    store::{Level, StoreError},
+    model::{Micros, SeriesId, SeriesKey, now_us},
+    store::{Latest, Level, SeriesFilter, StoreError},
 };
 
 /// Name of the keyspace of everything small.
@@ -97,7 +97,7 @@ impl Engine {
         let mut engine = Self {
             catalogue: Catalogue::new(),
             devices: Devices::default(),
-            open: OpenBuckets::new(0, None),
+            open: OpenBuckets::new(0, None, Micros::MIN),
             rows,
             rollups,
             chunks: RwLock::new(Arc::new(chunks)),
@@ -112,20 +112,42 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Open buckets as they stand.
+    /// Open buckets before a commit fills them.
     fn open_buckets(&self) -> Result<OpenBuckets, StoreError> {
         let view = self.view();
         let newest_us = self.devices.newest_us();
-        let open = OpenBuckets::new(view.number(keys::LAST_COMMIT)?, newest_us);
-        if let Some(newest_us) = newest_us {
-            let stored_us = view.watermarks()?.stored_before_us(Level::QuarterHour);
-            for from_us in open::open_from(stored_us, newest_us, now_us()) {
-                if open.read_again(&view, from_us)? {
-                    break;
-                }
-            }
+        let stored_us = view.watermarks()?.stored_before_us(Level::QuarterHour);
+        let from_us = newest_us.map_or(Micros::MIN, |newest_us| open_from(stored_us, newest_us, now_us()));
+        Ok(OpenBuckets::new(view.number(keys::LAST_COMMIT)?, newest_us, from_us))
+    }
+
+    /// Reads open buckets again on a thread of its own. To be called before the first commit.
+    pub(super) fn read_open_again(self: &Arc<Self>) -> Result<(), StoreError> {
+        if !self.open.held().has_past() {
+            return Ok(());
         }
-        Ok(open)
+        let (engine, seen) = (Arc::clone(self), self.view().seen);
+        let read = move || match engine.open.read_again(&View::new(&engine, seen, Watch::default())) {
+            Ok(()) => tracing::debug!("open buckets are read again"),
+            // Questions read them themselves, and meet what is wrong.
+            Err(error) => tracing::debug!(%error, "open buckets are not read again"),
+        };
+        let spawned = thread::Builder::new().name("open buckets".to_owned()).spawn(read);
+        spawned.map(drop).map_err(|error| failed("start a thread", error.into()))
+    }
+
+    /// The newest readings of a device's series, if all of it is in memory and nobody has to be waited for.
+    pub(super) fn latest_at_once(&self, filter: &SeriesFilter) -> Option<Vec<Latest>> {
+        let series = self.catalogue.of_device(filter)?;
+        let newest = {
+            let held = self.open.try_held()?;
+            let newest = |(id, _): &(SeriesId, SeriesKey)| match self.catalogue.newest(*id)?.hour() {
+                None => Some(None),
+                Some(_) => Some(Some(held.open().newest(*id)?.reading.clone()?)),
+            };
+            series.iter().map(newest).collect::<Option<Vec<_>>>()?
+        };
+        Some(series.into_iter().zip(newest).map(|((id, key), newest)| (id, key, newest)).collect())
     }
 
     /// Reads the catalogue and the statuses.
@@ -174,7 +196,7 @@ impl Engine {
             let view = self.watched(watch.clone());
             // A commit can be seen a moment before it is counted.
             if view.number(keys::LAST_COMMIT)? == held.commit {
-                return Ok(Seen { commit: Some(held.commit), open: held.open(), ..view.seen });
+                return Ok(Seen { commit: Some(held.commit), open: held.open().clone(), ..view.seen });
             }
             drop(held);
             view.check()?;

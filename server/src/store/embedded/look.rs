@@ -1,6 +1,9 @@
 //! A look into the directory: a view of whole commits, taken with the first question and kept for the others.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
 
 use async_trait::async_trait;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -14,8 +17,8 @@ use super::{
 use crate::{
     model::{Micros, Milking, Reading, SeriesId, SeriesKey},
     store::{
-        Activity, Bucket, BucketRange, Call, Device, Lifecycle, Look, MilkBucket, MilkRange, MilkingRange,
-        SeriesFilter, SeriesRange, StoreError, Tag,
+        Activity, Bucket, BucketRange, Call, Device, Latest, Lifecycle, Look, MilkBucket, MilkRange,
+        MilkingRange, SeriesFilter, SeriesRange, Step, StoreError, Tag,
     },
 };
 
@@ -29,6 +32,20 @@ pub(super) struct EmbeddedLook {
 impl EmbeddedLook {
     pub(super) fn new(shared: Arc<Shared>, computing: Arc<Semaphore>) -> Self {
         Self { shared, computing, seen: Arc::default() }
+    }
+
+    /// As [`Look::find_series`] and then [`Look::latest`]: at once from memory, or on one turn of a thread.
+    pub(super) async fn find_latest(&self, filter: SeriesFilter) -> Result<Vec<Latest>, StoreError> {
+        let what = told(|| format!("newest readings of {}", words::series(&filter)));
+        let began = Instant::now();
+        if let Some(found) = self.shared.engine()?.latest_at_once(&filter) {
+            if let Some(steps) = Call::current().steps {
+                let plan = format!("looked at newest readings of {} series, held in memory", found.len());
+                steps.note(Step { statement: what, plan, took: began.elapsed() });
+            }
+            return Ok(found);
+        }
+        self.read(what, move |view| view.find_latest(&filter)).await
     }
 
     /// Reads on a thread that may block; given up once nobody waits any more.

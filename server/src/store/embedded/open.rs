@@ -1,30 +1,36 @@
 //! Open buckets: quarters of an hour that no refresh has stored yet, kept in memory as commits fill them, so that a
-//! question about the present does not read everything that has arrived in the last minutes.
+//! question about the present does not read everything that has arrived in the last minutes. Beside those of a series
+//! stands its newest reading.
 //!
 //! Only a help: what is not held here is computed from readings. Held is everything from one time on, which moves
-//! ahead when rollups are stored, and when more is open than is held. After a start it is read again.
+//! ahead when rollups are stored, and when more is open than is held. After a start it is read again, beside
+//! everything else.
 
 use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::{Mutex, MutexGuard};
 
 use super::{
-    block,
-    keys::HOUR_US,
     roll::{InHour, hours_of},
     view::View,
 };
 use crate::{
-    model::{Micros, Quality, Reading, SeriesId},
+    model::{Micros, SeriesId},
     store::{Bucket, Level, StoreError},
 };
 
-/// Buckets that are held, at most: 20 MB.
+mod filled;
+
+pub(super) use filled::{Filled, Newest};
+
+/// Buckets that are held, at most: 50 MB with the newest readings.
 const MOST: usize = if cfg!(test) { 50 } else { 200_000 };
 
-/// Quarters that a start reads again, and their readings, at most: these take a second.
+/// Quarters that a start reads again, at most.
 const MOST_QUARTERS: i64 = 4;
-const MOST_READ: usize = if cfg!(test) { 200 } else { 50_000_000 };
+
+/// Blocks that are read again between two looks at whether that is still of use.
+const BLOCKS_AT_ONCE: usize = if cfg!(test) { 2 } else { 1024 };
 
 /// Parts of the series: of those that a commit fills it copies the ones that somebody looks at.
 const PARTS: usize = 256;
@@ -35,6 +41,8 @@ pub(super) struct OpenBuckets(Mutex<Held>);
 pub(super) struct Held {
     /// The last commit that is in.
     pub(super) commit: u64,
+    /// The start of a quarter of an hour: what is committed goes in from then on.
+    from_us: Micros,
     open: Open,
     count: usize,
 }
@@ -47,50 +55,61 @@ pub(super) struct Open {
     parts: Vec<Arc<Part>>,
 }
 
-/// Buckets by start, of each series.
-type Part = HashMap<SeriesId, Arc<Vec<Bucket>>>;
+/// What is open of each series.
+type Part = HashMap<SeriesId, Arc<OfSeries>>;
 
-/// The buckets that one commit fills.
-pub(super) struct Filled {
-    since_us: Micros,
-    buckets: Vec<(SeriesId, Bucket)>,
-    values: Vec<f64>,
-    qualities: Vec<Quality>,
+/// Buckets by start, and the newest of their readings.
+#[derive(Clone, Default)]
+struct OfSeries {
+    buckets: Vec<Bucket>,
+    newest: Option<Newest>,
 }
 
 impl OpenBuckets {
-    /// Holds what comes after commit `commit`, of which no reading is newer than `newest_us`.
-    pub(super) fn new(commit: u64, newest_us: Option<Micros>) -> Self {
+    /// Holds what comes after commit `commit`, of which no reading is newer than `newest_us`. Of what has come before,
+    /// that from `from_us` on is to be [read again](Self::read_again).
+    pub(super) fn new(commit: u64, newest_us: Option<Micros>, from_us: Micros) -> Self {
         let since_us = newest_us.map_or(Micros::MIN, behind);
         let open = Open { since_us, parts: vec![Arc::default(); PARTS] };
-        Self(Mutex::new(Held { commit, open, count: 0 }))
+        Self(Mutex::new(Held { commit, from_us: from_us.min(since_us), open, count: 0 }))
     }
 
-    /// Holds again what a view sees from `from_us` on, the start of a quarter. False: that is too much, and nothing is
-    /// held.
-    pub(super) fn read_again(&self, view: &View<'_>, from_us: Micros) -> Result<bool, StoreError> {
-        let mut held = self.0.lock();
-        let since_us = std::mem::replace(&mut held.open.since_us, from_us);
-        let mut read = 0;
-        let span_us = (from_us, since_us);
-        for (day, chunk) in view.chunks(from_us, since_us) {
+    /// Reads what came before the start, in the view as of then, while commits go on.
+    pub(super) fn read_again(&self, view: &View<'_>) -> Result<(), StoreError> {
+        let read = self.read_past(view);
+        let mut held = self.held();
+        match read {
+            Ok(()) => held.open.since_us = held.from_us,
+            Err(_) => held.give_up_past(),
+        }
+        read
+    }
+
+    fn read_past(&self, view: &View<'_>) -> Result<(), StoreError> {
+        let span_us = {
+            let held = self.held();
+            (held.from_us, held.open.since_us)
+        };
+        for (day, chunk) in view.chunks(span_us.0, span_us.1) {
             for hour in hours_of(day, span_us) {
                 let asked = InHour { chunk, hour, series: 0..=u32::MAX, span_us, tag: None };
-                view.readings(&asked, |series, part| {
-                    read += part.values.len();
-                    for bucket in quarters(hour, part) {
-                        held.add(series, bucket);
+                let mut filled = Filled::from(span_us.0);
+                let mut blocks = 0;
+                view.readings(&asked, |block, part| {
+                    filled.add_part(block, part);
+                    blocks += 1;
+                    if blocks % BLOCKS_AT_ONCE > 0 {
+                        return Ok(true);
                     }
-                    Ok(read <= MOST_READ && held.count <= MOST)
+                    view.check()?;
+                    Ok(self.held().take_past(&mut filled))
                 })?;
+                if !self.held().take_past(&mut filled) {
+                    return Ok(());
+                }
             }
         }
-        let fits = read <= MOST_READ && held.count <= MOST;
-        if !fits {
-            held.open.since_us = since_us;
-            held.forget();
-        }
-        Ok(fits)
+        Ok(())
     }
 
     /// Whoever holds it sees what is in as of its commit; the writer waits meanwhile.
@@ -98,47 +117,74 @@ impl OpenBuckets {
         self.0.lock()
     }
 
+    /// Unless somebody holds it.
+    pub(super) fn try_held(&self) -> Option<MutexGuard<'_, Held>> {
+        self.0.try_lock()
+    }
+
     /// What a commit is going to fill.
     pub(super) fn filling(&self) -> Filled {
-        let since_us = self.0.lock().open.since_us;
-        Filled { since_us, buckets: Vec::new(), values: Vec::new(), qualities: Vec::new() }
+        Filled::from(self.held().from_us)
     }
 
     /// Takes in what commit `commit` has filled.
-    pub(super) fn fill(&self, commit: u64, filled: Filled) {
-        let mut held = self.0.lock();
+    pub(super) fn fill(&self, commit: u64, mut filled: Filled) {
+        let mut held = self.held();
         held.commit = commit;
-        for (series, bucket) in filled.buckets {
-            held.add(series, bucket);
-        }
-        if held.count > MOST {
-            let buckets = held.open.parts.iter().flat_map(|part| part.values()).flat_map(|of| of.iter());
-            let newest_us = buckets.map(|bucket| bucket.start_us).max();
-            held.open.since_us = newest_us.map_or(held.open.since_us, behind);
-            held.forget();
-        }
+        held.take_in(&mut filled);
     }
 
     /// Rollups are stored up to there.
     pub(super) fn stored_before(&self, stored_us: Micros) {
-        let mut held = self.0.lock();
-        let since_us = Level::QuarterHour.floor(stored_us);
-        if since_us > held.open.since_us {
-            held.open.since_us = since_us;
-            held.forget();
-        }
+        self.held().keep_from(Level::QuarterHour.floor(stored_us));
     }
 }
 
 impl Held {
     /// As it stands.
-    pub(super) fn open(&self) -> Open {
-        self.open.clone()
+    pub(super) fn open(&self) -> &Open {
+        &self.open
+    }
+
+    fn take_in(&mut self, filled: &mut Filled) {
+        for (series, bucket) in filled.buckets.drain(..) {
+            self.add(series, bucket);
+        }
+        for newest in filled.newest.drain(..) {
+            self.add_newest(newest);
+        }
+        if self.count > MOST {
+            self.give_up_past();
+        }
+        if self.count > MOST {
+            let series = self.open.parts.iter().flat_map(|part| part.values());
+            let newest_us = series.filter_map(|series| Some(series.newest.as_ref()?.last_us())).max();
+            self.keep_from(newest_us.map_or(self.open.since_us, behind));
+        }
+    }
+
+    /// Takes in what was read again; false: no more is needed.
+    fn take_past(&mut self, filled: &mut Filled) -> bool {
+        self.take_in(filled);
+        self.has_past()
+    }
+
+    /// Whether something is to be read again.
+    pub(super) fn has_past(&self) -> bool {
+        self.from_us < self.open.since_us
+    }
+
+    /// Lets go of what is being read again.
+    fn give_up_past(&mut self) {
+        self.keep_from(self.open.since_us);
     }
 
     fn add(&mut self, series: SeriesId, bucket: Bucket) {
+        if bucket.start_us < self.from_us {
+            return;
+        }
         let part = Arc::make_mut(&mut self.open.parts[part_of(series)]);
-        let buckets = Arc::make_mut(part.entry(series).or_default());
+        let buckets = &mut Arc::make_mut(part.entry(series).or_default()).buckets;
         match buckets.binary_search_by_key(&bucket.start_us, |held| held.start_us) {
             Ok(place) => buckets[place].merge(&bucket),
             Err(place) => {
@@ -148,22 +194,37 @@ impl Held {
         }
     }
 
-    /// Lets go of what lies before its beginning.
-    fn forget(&mut self) {
-        let since_us = self.open.since_us;
+    fn add_newest(&mut self, newest: Newest) {
+        let part = Arc::make_mut(&mut self.open.parts[part_of(newest.block.series)]);
+        // Its bucket has been added, unless that is let go.
+        if let Some(series) = part.get_mut(&newest.block.series)
+            && series.newest.as_ref().is_none_or(|held| newest.is_after(held))
+        {
+            Arc::make_mut(series).newest = Some(newest);
+        }
+    }
+
+    /// Lets go of what lies before `from_us`, unless it has done so.
+    fn keep_from(&mut self, from_us: Micros) {
+        self.open.since_us = self.open.since_us.max(from_us);
+        if from_us <= self.from_us {
+            return;
+        }
+        self.from_us = from_us;
         self.count = 0;
-        // By start: the first tells whether any goes.
-        let is_old = |buckets: &Vec<Bucket>| buckets.first().is_some_and(|bucket| bucket.start_us < since_us);
+        // By start: the first tells whether any goes. The newest reading lies in the last.
+        let is_old =
+            |series: &OfSeries| series.buckets.first().is_some_and(|bucket| bucket.start_us < from_us);
         for part in &mut self.open.parts {
-            if part.values().any(|buckets| is_old(buckets)) {
-                Arc::make_mut(part).retain(|_, buckets| {
-                    if is_old(buckets) {
-                        Arc::make_mut(buckets).retain(|bucket| bucket.start_us >= since_us);
+            if part.values().any(|series| is_old(series)) {
+                Arc::make_mut(part).retain(|_, series| {
+                    if is_old(series) {
+                        Arc::make_mut(series).buckets.retain(|bucket| bucket.start_us >= from_us);
                     }
-                    !buckets.is_empty()
+                    !series.buckets.is_empty()
                 });
             }
-            self.count += part.values().map(|buckets| buckets.len()).sum::<usize>();
+            self.count += part.values().map(|series| series.buckets.len()).sum::<usize>();
         }
     }
 }
@@ -175,9 +236,17 @@ impl Open {
         series: SeriesId,
         (start_us, end_us): (Micros, Micros),
     ) -> impl Iterator<Item = Bucket> {
-        let buckets = self.parts.get(part_of(series)).and_then(|part| part.get(&series));
-        let buckets = buckets.into_iter().flat_map(|buckets| buckets.iter());
+        let buckets = self.series(series).into_iter().flat_map(|series| &series.buckets);
         buckets.filter(move |bucket| (start_us..end_us).contains(&bucket.start_us)).copied()
+    }
+
+    /// The newest reading of a series, if it lies in what is held.
+    pub(super) fn newest(&self, series: SeriesId) -> Option<&Newest> {
+        self.series(series)?.newest.as_ref().filter(|newest| newest.last_us() >= self.since_us)
+    }
+
+    fn series(&self, series: SeriesId) -> Option<&Arc<OfSeries>> {
+        self.parts.get(part_of(series))?.get(&series)
     }
 }
 
@@ -192,51 +261,11 @@ fn part_of(series: SeriesId) -> usize {
     series.0 as usize % PARTS
 }
 
-impl Filled {
-    /// Adds readings of one series in the order of their times.
-    pub(super) fn add(&mut self, run: &[&Reading]) {
-        let mut rest = run;
-        while let Some(first) = rest.first() {
-            let start_us = Level::QuarterHour.floor(first.time_us);
-            let of_bucket = |reading: &&Reading| Level::QuarterHour.floor(reading.time_us) == start_us;
-            let count = rest.iter().position(|reading| !of_bucket(reading)).unwrap_or(rest.len());
-            let (readings, tail) = rest.split_at(count);
-            rest = tail;
-            if start_us < self.since_us {
-                continue;
-            }
-            self.values.clear();
-            self.values.extend(readings.iter().map(|reading| reading.value));
-            self.qualities.clear();
-            self.qualities.extend(readings.iter().map(|reading| reading.quality));
-            let bucket = Bucket::of_values(start_us, &self.values, &self.qualities);
-            match self.buckets.last_mut() {
-                Some((series, last)) if (*series, last.start_us) == (first.series, start_us) => {
-                    last.merge(&bucket);
-                }
-                _ => self.buckets.push((first.series, bucket)),
-            }
-        }
-    }
-}
-
-/// The quarters of an hour, from readings of it in the order of their times.
-fn quarters(hour: i64, part: block::Part<'_>) -> impl Iterator<Item = Bucket> {
-    let width_us = Level::QuarterHour.width_us();
-    let starts =
-        (0..HOUR_US / width_us).map(move |n| hour.saturating_mul(HOUR_US).saturating_add(n * width_us));
-    starts.filter_map(move |start_us| {
-        let part = part.between(start_us, start_us.saturating_add(width_us));
-        (!part.values.is_empty()).then(|| Bucket::of_values(start_us, part.values, part.qualities))
-    })
-}
-
-/// From where on a start reads open quarters again, the first that fits: what no refresh has stored, but not much more
-/// than an hour; the present quarter.
-pub(super) fn open_from(stored_us: Micros, newest_us: Micros, now_us: Micros) -> [Micros; 2] {
+/// From where on a start reads open quarters again: what no refresh has stored, but not much more than an hour.
+pub(super) fn open_from(stored_us: Micros, newest_us: Micros, now_us: Micros) -> Micros {
     let present_us = Level::QuarterHour.floor(newest_us.min(now_us));
     let oldest_us = present_us.saturating_sub((MOST_QUARTERS - 1) * Level::QuarterHour.width_us());
-    [stored_us.clamp(oldest_us, present_us), present_us]
+    stored_us.clamp(oldest_us, present_us)
 }
 
 /// The start of the quarter after the one that holds a time.
@@ -245,79 +274,4 @@ fn behind(time_us: Micros) -> Micros {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const QUARTER: Micros = Level::QuarterHour.width_us();
-
-    fn reading(series: u32, time_us: Micros) -> Reading {
-        Reading {
-            series: SeriesId(series),
-            time_us,
-            value: 1.0,
-            quality: Quality::Valid,
-            is_interpolated: false,
-            animal_id: None,
-            zone_id: None,
-            battery_level: None,
-            signal_strength: None,
-            session_id: None,
-            metadata: None,
-        }
-    }
-
-    fn fill(open: &OpenBuckets, commit: u64, readings: &[Reading]) {
-        let mut filled = open.filling();
-        let readings: Vec<_> = readings.iter().collect();
-        readings.chunk_by(|a, b| a.series == b.series).for_each(|run| filled.add(run));
-        open.fill(commit, filled);
-    }
-
-    /// Since when buckets are held, and the starts and counts of a series' buckets.
-    fn held(open: &OpenBuckets, series: u32) -> (Micros, Vec<(Micros, u64)>) {
-        let held = open.held().open();
-        let buckets = held.of(SeriesId(series), (Micros::MIN, Micros::MAX));
-        (held.since_us, buckets.map(|bucket| (bucket.start_us, bucket.count)).collect())
-    }
-
-    #[test]
-    fn what_came_before_the_start_is_not_held() {
-        let open = OpenBuckets::new(7, Some(QUARTER + 1));
-        assert_eq!(open.held().commit, 7);
-        fill(&open, 8, &[reading(1, 2 * QUARTER - 1), reading(1, 2 * QUARTER), reading(1, 2 * QUARTER)]);
-        fill(&open, 9, &[reading(1, 2 * QUARTER + 5), reading(1, 4 * QUARTER)]);
-        assert_eq!(open.held().commit, 9);
-        assert_eq!(held(&open, 1), (2 * QUARTER, vec![(2 * QUARTER, 3), (4 * QUARTER, 1)]));
-        assert_eq!(held(&open, 2), (2 * QUARTER, vec![]));
-    }
-
-    #[test]
-    fn what_is_stored_is_let_go() {
-        let open = OpenBuckets::new(0, None);
-        fill(&open, 1, &[reading(1, 0), reading(1, QUARTER), reading(2, 0)]);
-        open.stored_before(QUARTER + 5);
-        assert_eq!(held(&open, 1), (QUARTER, vec![(QUARTER, 1)]));
-        open.stored_before(0);
-        assert_eq!(held(&open, 2), (QUARTER, vec![]), "never back");
-    }
-
-    #[test]
-    fn a_start_reads_what_is_not_stored_but_not_much_more_than_an_hour() {
-        let from = |stored_us, newest_us| open_from(stored_us, newest_us, 20 * QUARTER + 5);
-        assert_eq!(from(18 * QUARTER, 20 * QUARTER + 3), [18 * QUARTER, 20 * QUARTER]);
-        assert_eq!(from(Micros::MIN, 20 * QUARTER + 3), [17 * QUARTER, 20 * QUARTER], "never stored");
-        assert_eq!(from(18 * QUARTER, Micros::MAX), [18 * QUARTER, 20 * QUARTER], "a clock is ahead");
-        assert_eq!(from(20 * QUARTER, 9 * QUARTER), [9 * QUARTER; 2], "nothing has come since");
-    }
-
-    #[test]
-    fn more_than_is_held_is_let_go_at_once() {
-        let open = OpenBuckets::new(0, None);
-        let many: Vec<_> = (0..=MOST as i64).map(|n| reading(1, n * QUARTER)).collect();
-        fill(&open, 1, &many);
-        let since_us = many.len() as i64 * QUARTER;
-        assert_eq!(held(&open, 1), (since_us, vec![]));
-        fill(&open, 2, &[reading(1, since_us - 1), reading(1, since_us)]);
-        assert_eq!(held(&open, 1), (since_us, vec![(since_us, 1)]));
-    }
-}
+mod tests;

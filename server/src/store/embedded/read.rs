@@ -2,13 +2,14 @@
 
 use std::{cmp::Ordering, collections::BinaryHeap};
 
-use fjall::Keyspace;
+use fjall::{Keyspace, UserValue};
 
 use super::{
-    block,
+    block, catalogue,
     codec::Input,
     engine::{decode_series, entry, undecodable},
     keys::{self, BlockKey, HOUR_US, MINUTE_US},
+    open::Newest,
     rows,
     view::View,
     watch::Looked,
@@ -18,7 +19,7 @@ use crate::{
         DAY_US, Micros, Milking, ProducerId, ProducerRow, Quarantined, Reading, SECOND_US, SeriesId,
         SeriesKey,
     },
-    store::{Activity, Device, MilkingRange, QuarantineSpan, SeriesFilter, SeriesRange, StoreError},
+    store::{Activity, Device, Latest, MilkingRange, QuarantineSpan, SeriesFilter, SeriesRange, StoreError},
 };
 
 /// A device is active if it was seen so lately.
@@ -34,15 +35,28 @@ impl View<'_> {
         let is_newest = self.seen.commit == Some(self.engine.open.held().commit);
         let mut found = Vec::with_capacity(known.len());
         for (id, known) in known {
+            self.check()?;
             let Some(known) = known else { continue };
             let Some(newest_hour) = known.hour() else { continue };
-            let newest = self.latest(id, newest_hour)?;
+            let newest = match self.newest_open(id)? {
+                None => self.latest(id, newest_hour)?,
+                newest => newest,
+            };
             if is_newest {
                 catalogue.learn(id, known, newest.as_ref().map(|reading| keys::hour_of(reading.time_us)));
             }
             found.extend(newest);
         }
         Ok(found)
+    }
+
+    /// The series that match, each with its newest reading.
+    pub(super) fn find_latest(&self, filter: &SeriesFilter) -> Result<Vec<Latest>, StoreError> {
+        let series = self.series_of_device(filter)?;
+        let ids: Vec<_> = series.iter().map(|(id, _)| *id).collect();
+        let mut newest = self.latest_of(&ids)?.into_iter().peekable();
+        let with_newest = |(id, key)| (id, key, newest.next_if(|reading| reading.series == id));
+        Ok(series.into_iter().map(with_newest).collect())
     }
 
     pub(super) fn producer(&self, id: ProducerId) -> Result<Option<ProducerRow>, StoreError> {
@@ -76,10 +90,6 @@ impl View<'_> {
     ) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError> {
         let limit = filter.limit.unwrap_or(usize::MAX);
         let after = filter.after.map_or(0, |after| after.0);
-        let fits = |key: &SeriesKey| {
-            filter.device_uid.as_ref().is_none_or(|uid| *uid == key.device_uid)
-                && (filter.metric_names.is_empty() || filter.metric_names.contains(&key.metric_name))
-        };
         let mut found = Vec::new();
         let (Some(first), true) = (after.checked_add(1), limit > 0) else { return Ok(found) };
         let prefixes = match (filter.farm_id, &filter.device_uid) {
@@ -91,7 +101,7 @@ impl View<'_> {
                 let last = keys::series_by_id(SeriesId(u32::MAX));
                 self.scan_range(&keys::series_by_id(SeriesId(first)), &last, |id, row| {
                     let (_, key) = decode_series(row)?;
-                    if fits(&key) {
+                    if filter.fits(&key) {
                         found.push((SeriesId(keys::parse_numbered(id)?), key));
                     }
                     Ok(found.len() < limit)
@@ -102,7 +112,7 @@ impl View<'_> {
         for prefix in prefixes {
             self.scan(&prefix, |key, value| {
                 let (key, id) = (keys::parse_series(key)?, SeriesId(Input(value).number()?));
-                if id.0 > after && fits(&key) {
+                if id.0 > after && filter.fits(&key) {
                     found.push((id, key));
                 }
                 Ok(true)
@@ -111,6 +121,26 @@ impl View<'_> {
         found.sort_unstable_by_key(|&(id, _)| id);
         found.truncate(limit);
         Ok(found)
+    }
+
+    /// As [`Self::find_series`]; those of one device are kept for the next time.
+    fn series_of_device(&self, filter: &SeriesFilter) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError> {
+        let catalogue = &self.engine.catalogue;
+        let last = catalogue.next() - 1;
+        // What is seen holds every series up to now.
+        if last > 0 && self.get(keys::series_by_id(SeriesId(last)))?.is_some() {
+            let all = SeriesFilter {
+                farm_id: filter.farm_id,
+                device_uid: filter.device_uid.clone(),
+                limit: Some(catalogue::MOST_OF_DEVICE + 1),
+                ..SeriesFilter::default()
+            };
+            catalogue.cache_device(&all, &self.find_series(&all)?, last);
+            if let Some(series) = catalogue.of_device(filter) {
+                return Ok(series);
+            }
+        }
+        self.find_series(filter)
     }
 
     /// Prefixes of the series of every farm's device of this name.
@@ -282,6 +312,19 @@ impl View<'_> {
         Ok(())
     }
 
+    /// The newest reading of a series, if it lies in an open bucket.
+    fn newest_open(&self, series: SeriesId) -> Result<Option<Reading>, StoreError> {
+        let Some(Newest { block, reading, .. }) = self.seen.open.newest(series) else { return Ok(None) };
+        if reading.is_some() {
+            return Ok(reading.clone());
+        }
+        // Its day may have been dropped.
+        let Some(chunk) = self.chunk(block.day()) else { return Ok(None) };
+        Looked::add(&self.looked.blocks, 1);
+        self.block(chunk, block)?.map_or(Ok(None), |value| last_in_block(block, &value))
+    }
+
+    /// Where it is found otherwise: back from the hour after which there is none.
     fn latest(&self, series: SeriesId, newest_hour: i64) -> Result<Option<Reading>, StoreError> {
         for (day, chunk) in self.days().rev().filter(|(day, _)| day * 24 <= newest_hour) {
             self.check()?;
@@ -301,29 +344,30 @@ impl View<'_> {
         series: SeriesId,
     ) -> Result<Option<Reading>, StoreError> {
         Looked::add(&self.looked.hours, 1);
-        let mut newest: Option<(Micros, u64, BlockKey, fjall::UserValue)> = None;
+        let mut newest: Option<(Newest, UserValue)> = None;
         for guard in self.blocks(chunk, &keys::blocks_of_hour(hour, series)).rev() {
             let (key, value) = entry(guard)?;
             let key = BlockKey::decode(hour.div_euclid(24), &key).map_err(undecodable)?;
-            if newest
-                .as_ref()
-                .is_some_and(|(last_us, ..)| key.first_us.saturating_add(block::MAX_SPAN_US) < *last_us)
-            {
+            Looked::add(&self.looked.blocks, 1);
+            let reaches_us = key.first_us.saturating_add(block::MAX_SPAN_US);
+            if newest.as_ref().is_some_and(|(newest, _)| reaches_us < newest.last_us()) {
                 break;
             }
             let (_, last_us) = block::peek(key.first_us, &value).map_err(undecodable)?;
-            if newest
-                .as_ref()
-                .is_none_or(|(newest_us, stamp, ..)| (*newest_us, *stamp) < (last_us, key.stamp))
-            {
-                newest = Some((last_us, key.stamp, key, value));
+            let found = Newest::new(key, last_us);
+            if newest.as_ref().is_none_or(|(newest, _)| found.is_after(newest)) {
+                newest = Some((found, value));
             }
         }
-        let Some((_, _, key, value)) = newest else { return Ok(None) };
-        let mut readings = Vec::new();
-        block::unpack(series, key.first_us, &value, &mut readings).map_err(undecodable)?;
-        Ok(readings.pop())
+        newest.map_or(Ok(None), |(newest, value)| last_in_block(&newest.block, &value))
     }
+}
+
+/// The reading that a block ends with.
+fn last_in_block(key: &BlockKey, value: &[u8]) -> Result<Option<Reading>, StoreError> {
+    let mut readings = Vec::new();
+    block::unpack(key.series, key.first_us, value, &mut readings).map_err(undecodable)?;
+    Ok(readings.pop())
 }
 
 /// Readings found, past those to be left out.

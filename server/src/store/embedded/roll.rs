@@ -64,7 +64,7 @@ impl View<'_> {
     pub(super) fn readings(
         &self,
         asked: &InHour<'_>,
-        mut see: impl FnMut(SeriesId, Part<'_>) -> Result<bool, StoreError>,
+        mut see: impl FnMut(BlockKey, Part<'_>) -> Result<bool, StoreError>,
     ) -> Result<(), StoreError> {
         self.check()?;
         Looked::add(&self.looked.hours, 1);
@@ -82,7 +82,7 @@ impl View<'_> {
             Looked::add(&self.looked.blocks, 1);
             Looked::add(&self.looked.readings, count as u64);
             values.unpack(key.first_us, &bytes, asked.tag).map_err(undecodable)?;
-            if !see(key.series, values.all().between(start_us, end_us))? {
+            if !see(key, values.all().between(start_us, end_us))? {
                 break;
             }
         }
@@ -154,7 +154,8 @@ impl View<'_> {
                 let span_us = (hour_us, plan.end_us);
                 self.readings(
                     &InHour { chunk: plan.chunk, hour: *hour, series, span_us, tag: None },
-                    |series, part| {
+                    |block, part| {
+                        let series = block.series;
                         if let Some(done) = open.take_if(|(of, _)| *of != series) {
                             close(done)?;
                         }

@@ -7,7 +7,7 @@ use fjall::{Keyspace, KvPair, Readable, Snapshot, UserValue};
 use super::{
     codec::Undecodable,
     engine::{Chunks, Engine, decode_series, entry, failed, undecodable},
-    keys,
+    keys::{self, BlockKey},
     open::Open,
     rows,
     watch::{Looked, Watch},
@@ -139,6 +139,11 @@ impl<'a> View<'a> {
             }
         }
         if page.is_empty() { Ok(()) } else { see(&page) }
+    }
+
+    /// A block of a chunk.
+    pub(super) fn block(&self, chunk: &Keyspace, key: &BlockKey) -> Result<Option<UserValue>, StoreError> {
+        self.seen.snapshot.get(chunk, key.encode()).map_err(|error| failed("read", error))
     }
 
     /// Blocks with a prefix in a chunk, in order.

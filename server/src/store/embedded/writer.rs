@@ -328,6 +328,7 @@ impl Writer {
         self.unwritten = Unwritten::read(&engine)?;
         series::restore(&engine, &self.unsynced)?;
         let engine = Arc::new(engine);
+        engine.read_open_again()?;
         self.shared.set_state(State::Open(engine.clone()));
         self.has_room(&engine)?;
         self.engine = Some(engine);

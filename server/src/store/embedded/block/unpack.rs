@@ -51,6 +51,16 @@ pub(in crate::store::embedded) struct Part<'a> {
 }
 
 impl Part<'_> {
+    /// The first `count`, and the rest.
+    pub(in crate::store::embedded) fn split_at(self, count: usize) -> (Self, Self) {
+        let (times_us, values) = (self.times_us.split_at(count), self.values.split_at(count));
+        let qualities = self.qualities.split_at_checked(count).unwrap_or_default();
+        (
+            Self { times_us: times_us.0, values: values.0, qualities: qualities.0 },
+            Self { times_us: times_us.1, values: values.1, qualities: qualities.1 },
+        )
+    }
+
     /// Those from `start_us` to before `end_us`.
     pub(in crate::store::embedded) fn between(self, start_us: Micros, end_us: Micros) -> Self {
         let place = |bound| self.times_us.partition_point(|time_us| *time_us < bound);
@@ -66,6 +76,16 @@ impl Part<'_> {
 impl Values {
     pub(in crate::store::embedded) fn all(&self) -> Part<'_> {
         Part { times_us: &self.times_us, values: &self.values, qualities: &self.qualities }
+    }
+
+    /// Takes in readings in the order of their times, in place of what it held.
+    pub(in crate::store::embedded) fn take(&mut self, run: &[&Reading]) {
+        self.times_us.clear();
+        self.times_us.extend(run.iter().map(|reading| reading.time_us));
+        self.values.clear();
+        self.values.extend(run.iter().map(|reading| reading.value));
+        self.qualities.clear();
+        self.qualities.extend(run.iter().map(|reading| reading.quality));
     }
 
     /// Takes in a block in place of what it held; with a tag, only readings that carry it.
