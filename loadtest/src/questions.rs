@@ -94,7 +94,7 @@ pub enum Pace {
         askers: usize,
     },
     /// Open loop: so many questions a second, on a schedule that waits for no answer. How long one takes counts from
-    /// the moment at which its question leaves, and how late that is is told by itself: it is this program's doing.
+    /// the moment at which its question leaves; how late that was is told by itself, and a run that was too late fails.
     Open {
         /// Questions a second, above zero.
         rate: f64,
@@ -268,8 +268,8 @@ impl Schedule {
         (self.time.as_secs_f64() * self.rate).ceil() as u64
     }
 
-    /// How long before a moment its thread is awake: a sleep ends late, by several milliseconds where others share the
-    /// machine. A twentieth of its time at most.
+    /// How long before a moment its thread is awake, since a sleep ends late: a twentieth of the time between two of
+    /// them, and no more than 2 ms.
     fn awake(self) -> Duration {
         Duration::from_secs_f64(0.05 / self.rate).min(Duration::from_millis(2))
     }

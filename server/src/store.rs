@@ -79,8 +79,8 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Begins to look; what it sees is settled with its first question.
     fn look(&self) -> Box<dyn Look>;
 
-    /// The series that match, as [`Look::find_series`] finds them, each with its newest reading. In order of their numbers.
-    /// A look of its own: what is asked most may be answered without beginning one.
+    /// The series that match, as [`Look::find_series`] finds them, each with its newest reading, in the order of their
+    /// numbers. A look of its own: what is asked most may be answered without beginning one.
     async fn find_latest(&self, filter: SeriesFilter) -> Result<Vec<Latest>, StoreError>;
 
     /// How many hours of series are dirty.

@@ -12,6 +12,9 @@ use super::{
 };
 use crate::{answers::check::Checked, fresh::Fresh, questions::Figure, workload::Percentiles};
 
+/// How late questions of an open loop may leave, 99th percentile.
+const MOST_LATE_MS: f64 = 10.0;
+
 /// Result of a run of questions. Serialised, it is what `--json` writes.
 #[derive(Clone, Debug, Serialize)]
 pub struct QuestionReport {
@@ -80,6 +83,12 @@ pub struct QuestionSettings {
 impl QuestionReport {
     /// Decides whether the run passed, from all that is in it.
     pub fn judge(&mut self) {
+        if let Some(late_ms) = self.late_ms.filter(|late_ms| late_ms.p99 > MOST_LATE_MS) {
+            let late = short(late_ms.p99);
+            self.troubles.push(format!(
+                "questions left {late} ms late (p99), more than {MOST_LATE_MS} ms: what held them up is in no figure"
+            ));
+        }
         self.passed = self.fresh.as_ref().is_none_or(|fresh| fresh.misses == 0 && fresh.missed.is_empty())
             && self.oracle.as_ref().is_none_or(|oracle| oracle.differences.is_empty())
             && self.bounds.iter().all(|bound| bound.kept)
@@ -251,7 +260,7 @@ mod tests {
         let answer_ms = Percentiles { p50: 1.5, p99: 12.5, samples: 100, ..Percentiles::default() };
         let mut report = QuestionReport {
             questions: vec![Figure { name: "latest of a device", answer_ms }],
-            late_ms: Some(Percentiles { p50: 0.25, ..answer_ms }),
+            late_ms: Some(Percentiles { p50: 0.25, p99: 9.5, ..answer_ms }),
             arrived_per_second: 20_000,
             fresh: Some(Fresh {
                 readings: 3,
@@ -287,7 +296,8 @@ mod tests {
     #[test]
     fn only_fresh_and_true_answers_pass() {
         assert!(report().passed);
-        let spoilt: [fn(&mut QuestionReport); 4] = [
+        let spoilt: [fn(&mut QuestionReport); 5] = [
+            |report| report.late_ms.as_mut().expect("one was set").p99 = 10.5,
             |report| report.fresh.as_mut().expect("one was set").misses = 1,
             |report| report.oracle.as_mut().expect("one was set").differences.push("hours: 3".into()),
             |report| report.bounds.push(Bound::at_most("--max-p99-ms", 5.0, report.worst_p99_ms())),
@@ -307,7 +317,7 @@ mod tests {
         report.fresh.as_mut().expect("one was set").missed.push("farm summary: <i>".into());
         let text = report.text();
         for part in [
-            "250 questions/s",
+            "open loop, 250 questions/s",
             "p99   12.5 ms",
             "p50 0.25 ms",
             "3 readings in 51 answers",

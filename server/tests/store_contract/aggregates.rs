@@ -303,7 +303,14 @@ async fn ask(store: &dyn Store, model: &Model, question: &Question) {
 async fn ask_newest(store: &dyn Store, model: &Model) {
     let found = store.find_latest(SeriesFilter::default()).await.unwrap();
     assert_eq!(found.iter().map(|(id, ..)| *id).collect::<Vec<_>>(), model.ids);
-    for (id, _, newest) in found {
+    for (id, key, newest) in found {
+        // Of its device, and once more: what was asked for may be kept.
+        for _ in 0..2 {
+            let (farm_id, device_uid) = (Some(key.farm_id), Some(key.device_uid.clone()));
+            let of_device = SeriesFilter { farm_id, device_uid, ..SeriesFilter::default() };
+            let again = store.find_latest(of_device).await.unwrap();
+            assert!(again.contains(&(id, key.clone(), newest.clone())), "{again:?} without {newest:?}");
+        }
         let own = || model.readings.iter().filter(|reading| reading.series == id);
         let newest = newest.map(|newest| (newest.time_us, newest.value));
         let wanted_us = own().map(|reading| reading.time_us).max();

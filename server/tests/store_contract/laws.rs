@@ -728,7 +728,9 @@ pub(crate) async fn newest_values_are_of_the_same_commits(fixture: &mut dyn Fixt
         tokio::spawn(async move {
             let mut series = Vec::new();
             for commit in 0..COMMITS {
-                series.push(resolve(&*store, commit).await);
+                // All of one device.
+                let key = SeriesKey { metric_name: format!("metric_{commit}"), ..series_key(0) };
+                series.push(store.resolve_series(&[key]).await.unwrap()[0]);
                 // Of now, but for one.
                 let time_us = |place: usize| if place == 0 { NOON + i64::from(commit) } else { now_us() };
                 let reading =
@@ -737,9 +739,11 @@ pub(crate) async fn newest_values_are_of_the_same_commits(fixture: &mut dyn Fixt
             }
         })
     };
-    let mut seen = 0;
+    let (mut seen, mut turn) = (0, 0);
     while seen < COMMITS as usize {
-        let found = store.find_latest(SeriesFilter::default()).await.unwrap();
+        turn += 1;
+        let device_uid = (turn % 3 > 0).then(|| series_key(0).device_uid);
+        let found = store.find_latest(SeriesFilter { device_uid, ..SeriesFilter::default() }).await.unwrap();
         let newest: Vec<f64> = found.into_iter().filter_map(|(.., newest)| Some(newest?.value)).collect();
         assert!(newest.len() >= seen, "{newest:?} after {seen}");
         seen = newest.len();

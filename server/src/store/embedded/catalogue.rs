@@ -15,9 +15,11 @@ use crate::{
 /// Tuples whose numbers are kept in memory, at most; the others are looked up.
 const CACHED_KEYS: usize = 100_000;
 
-/// Devices whose series are kept in memory, at most, and series of one of them.
+/// Devices whose series are kept in memory, at most.
 const CACHED_DEVICES: usize = 10_000;
-pub(super) const MOST_OF_DEVICE: usize = 256;
+
+/// Series of such a device, at most: those of 10 000 take 80 MB then.
+pub(super) const MOST_OF_DEVICE: usize = 32;
 
 /// What is known of every series: 16 bytes each; their tuples only as far as the caches hold them.
 pub(super) struct Catalogue {
@@ -95,7 +97,7 @@ impl Catalogue {
         self.numbers.lock().insert(key, id);
     }
 
-    /// The series that match, if they are of one device and cached, and nobody has to be waited for.
+    /// The series that match, if they are of one device and cached.
     pub(super) fn of_device(&self, filter: &SeriesFilter) -> Option<Vec<(SeriesId, SeriesKey)>> {
         let device = (filter.farm_id, filter.device_uid.clone()?);
         let series = self.of_devices.try_lock()?.get(&device)?;

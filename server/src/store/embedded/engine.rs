@@ -7,7 +7,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -61,6 +61,8 @@ pub(super) struct Engine {
     given_up: AtomicBool,
     memtable_bytes: u64,
     db: Database,
+    /// Behind the database: it goes when that is closed.
+    alive: Arc<()>,
 }
 
 impl Engine {
@@ -104,6 +106,7 @@ impl Engine {
             given_up: AtomicBool::new(false),
             memtable_bytes: config.memtable_bytes,
             db,
+            alive: Arc::new(()),
         };
         engine.finish_dropping()?;
         engine.complete()?;
@@ -122,9 +125,9 @@ impl Engine {
     }
 
     /// Reads open buckets again on a thread of its own. To be called before the first commit.
-    pub(super) fn read_open_again(self: &Arc<Self>) -> Result<(), StoreError> {
+    pub(super) fn read_open_again(self: &Arc<Self>) {
         if !self.open.held().has_past() {
-            return Ok(());
+            return;
         }
         let (engine, seen) = (Arc::clone(self), self.view().seen);
         let read = move || match engine.open.read_again(&View::new(&engine, seen, Watch::default())) {
@@ -132,20 +135,24 @@ impl Engine {
             // Questions read them themselves, and meet what is wrong.
             Err(error) => tracing::debug!(%error, "open buckets are not read again"),
         };
-        let spawned = thread::Builder::new().name("open buckets".to_owned()).spawn(read);
-        spawned.map(drop).map_err(|error| failed("start a thread", error.into()))
+        if let Err(error) = thread::Builder::new().name("open buckets".to_owned()).spawn(read) {
+            tracing::warn!(%error, "open buckets are not read again");
+            self.open.held().let_past_go();
+        }
     }
 
-    /// The newest readings of a device's series, if all of it is in memory and nobody has to be waited for.
+    /// The newest readings of a device's series, if all of it is in memory.
     pub(super) fn latest_at_once(&self, filter: &SeriesFilter) -> Option<Vec<Latest>> {
-        let series = self.catalogue.of_device(filter)?;
-        let newest = {
+        let (series, newest) = {
             let held = self.open.try_held()?;
+            // After that: what has readings here is in the list, or there is none.
+            let series = self.catalogue.of_device(filter)?;
             let newest = |(id, _): &(SeriesId, SeriesKey)| match self.catalogue.newest(*id)?.hour() {
                 None => Some(None),
                 Some(_) => Some(Some(held.open().newest(*id)?.reading.clone()?)),
             };
-            series.iter().map(newest).collect::<Option<Vec<_>>>()?
+            let newest = series.iter().map(newest).collect::<Option<Vec<_>>>()?;
+            (series, newest)
         };
         Some(series.into_iter().zip(newest).map(|((id, key), newest)| (id, key, newest)).collect())
     }
@@ -207,6 +214,11 @@ impl Engine {
     /// Reads under way end early from now on, so that what they hold is let go.
     pub(super) fn give_up(&self) {
         self.given_up.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is still there, its files included.
+    pub(super) fn alive(&self) -> Weak<()> {
+        Arc::downgrade(&self.alive)
     }
 
     pub(super) fn is_given_up(&self) -> bool {
@@ -381,7 +393,7 @@ fn row_options() -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default().max_memtable_size(NEVER_ROTATE)
 }
 
-/// Blocks are only ever found by ranges, for which filters are no help; and packed, so that only what has
+/// Blocks are found by ranges, for which filters are no help, or are there for certain; and packed, so that only what has
 /// come to rest is worth compressing.
 fn chunk_options() -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default()

@@ -23,13 +23,13 @@ mod filled;
 
 pub(super) use filled::{Filled, Newest};
 
-/// Buckets that are held, at most: 50 MB with the newest readings.
+/// Buckets that are held, at most: 120 MB if each is of another series, with its newest reading, and texts besides.
 const MOST: usize = if cfg!(test) { 50 } else { 200_000 };
 
 /// Quarters that a start reads again, at most.
 const MOST_QUARTERS: i64 = 4;
 
-/// Blocks that are read again between two looks at whether that is still of use.
+/// Blocks that are read again before they are taken in.
 const BLOCKS_AT_ONCE: usize = if cfg!(test) { 2 } else { 1024 };
 
 /// Parts of the series: of those that a commit fills it copies the ones that somebody looks at.
@@ -80,7 +80,7 @@ impl OpenBuckets {
         let mut held = self.held();
         match read {
             Ok(()) => held.open.since_us = held.from_us,
-            Err(_) => held.give_up_past(),
+            Err(_) => held.let_past_go(),
         }
         read
     }
@@ -101,7 +101,6 @@ impl OpenBuckets {
                     if blocks % BLOCKS_AT_ONCE > 0 {
                         return Ok(true);
                     }
-                    view.check()?;
                     Ok(self.held().take_past(&mut filled))
                 })?;
                 if !self.held().take_past(&mut filled) {
@@ -153,8 +152,11 @@ impl Held {
         for newest in filled.newest.drain(..) {
             self.add_newest(newest);
         }
-        if self.count > MOST {
-            self.give_up_past();
+        while self.count > MOST && self.has_past() {
+            // It is read oldest first, and less of it is asked for then.
+            self.keep_from(
+                self.from_us.saturating_add(Level::QuarterHour.width_us()).min(self.open.since_us),
+            );
         }
         if self.count > MOST {
             let series = self.open.parts.iter().flat_map(|part| part.values());
@@ -175,7 +177,7 @@ impl Held {
     }
 
     /// Lets go of what is being read again.
-    fn give_up_past(&mut self) {
+    pub(super) fn let_past_go(&mut self) {
         self.keep_from(self.open.since_us);
     }
 

@@ -5,9 +5,8 @@ use std::{cmp::Ordering, collections::BinaryHeap};
 use fjall::{Keyspace, UserValue};
 
 use super::{
-    block, catalogue,
-    codec::Input,
-    engine::{decode_series, entry, undecodable},
+    block,
+    engine::{entry, undecodable},
     keys::{self, BlockKey, HOUR_US, MINUTE_US},
     open::Newest,
     rows,
@@ -15,10 +14,7 @@ use super::{
     watch::Looked,
 };
 use crate::{
-    model::{
-        DAY_US, Micros, Milking, ProducerId, ProducerRow, Quarantined, Reading, SECOND_US, SeriesId,
-        SeriesKey,
-    },
+    model::{DAY_US, Micros, Milking, ProducerId, ProducerRow, Quarantined, Reading, SECOND_US, SeriesId},
     store::{Activity, Device, Latest, MilkingRange, QuarantineSpan, SeriesFilter, SeriesRange, StoreError},
 };
 
@@ -82,75 +78,6 @@ impl View<'_> {
             Ok(found.len() < limit)
         })?;
         Ok(found)
-    }
-
-    pub(super) fn find_series(
-        &self,
-        filter: &SeriesFilter,
-    ) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError> {
-        let limit = filter.limit.unwrap_or(usize::MAX);
-        let after = filter.after.map_or(0, |after| after.0);
-        let mut found = Vec::new();
-        let (Some(first), true) = (after.checked_add(1), limit > 0) else { return Ok(found) };
-        let prefixes = match (filter.farm_id, &filter.device_uid) {
-            (Some(farm_id), Some(device_uid)) => vec![keys::series_of_device(farm_id, device_uid)],
-            (Some(farm_id), None) => vec![keys::series_of_farm(Some(farm_id))],
-            (None, Some(device_uid)) => self.series_of_namesakes(device_uid)?,
-            (None, None) => {
-                // In the order in which they are answered.
-                let last = keys::series_by_id(SeriesId(u32::MAX));
-                self.scan_range(&keys::series_by_id(SeriesId(first)), &last, |id, row| {
-                    let (_, key) = decode_series(row)?;
-                    if filter.fits(&key) {
-                        found.push((SeriesId(keys::parse_numbered(id)?), key));
-                    }
-                    Ok(found.len() < limit)
-                })?;
-                return Ok(found);
-            }
-        };
-        for prefix in prefixes {
-            self.scan(&prefix, |key, value| {
-                let (key, id) = (keys::parse_series(key)?, SeriesId(Input(value).number()?));
-                if id.0 > after && filter.fits(&key) {
-                    found.push((id, key));
-                }
-                Ok(true)
-            })?;
-        }
-        found.sort_unstable_by_key(|&(id, _)| id);
-        found.truncate(limit);
-        Ok(found)
-    }
-
-    /// As [`Self::find_series`]; those of one device are kept for the next time.
-    fn series_of_device(&self, filter: &SeriesFilter) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError> {
-        let catalogue = &self.engine.catalogue;
-        let last = catalogue.next() - 1;
-        // What is seen holds every series up to now.
-        if last > 0 && self.get(keys::series_by_id(SeriesId(last)))?.is_some() {
-            let all = SeriesFilter {
-                farm_id: filter.farm_id,
-                device_uid: filter.device_uid.clone(),
-                limit: Some(catalogue::MOST_OF_DEVICE + 1),
-                ..SeriesFilter::default()
-            };
-            catalogue.cache_device(&all, &self.find_series(&all)?, last);
-            if let Some(series) = catalogue.of_device(filter) {
-                return Ok(series);
-            }
-        }
-        self.find_series(filter)
-    }
-
-    /// Prefixes of the series of every farm's device of this name.
-    fn series_of_namesakes(&self, device_uid: &str) -> Result<Vec<Vec<u8>>, StoreError> {
-        let mut prefixes = Vec::new();
-        self.scan(&keys::homes(device_uid), |key, _| {
-            prefixes.push(keys::series_of_device(keys::parse_home(key)?, device_uid));
-            Ok(true)
-        })?;
-        Ok(prefixes)
     }
 
     pub(super) fn device(&self, farm_id: i32, device_uid: &str) -> Result<Option<Device>, StoreError> {
@@ -324,7 +251,7 @@ impl View<'_> {
         self.block(chunk, block)?.map_or(Ok(None), |value| last_in_block(block, &value))
     }
 
-    /// Where it is found otherwise: back from the hour after which there is none.
+    /// The newest reading of a series, looked for back from the hour after which there is none.
     fn latest(&self, series: SeriesId, newest_hour: i64) -> Result<Option<Reading>, StoreError> {
         for (day, chunk) in self.days().rev().filter(|(day, _)| day * 24 <= newest_hour) {
             self.check()?;

@@ -8,7 +8,7 @@ use super::{
     block::{self, Part, Values},
     engine::{entry, undecodable},
     keys::{self, BlockKey, HOUR_US},
-    view::View,
+    view::{ROWS_AT_ONCE, View},
     watch::Looked,
 };
 use crate::{
@@ -72,7 +72,10 @@ impl View<'_> {
         let first = keys::blocks_of_hour(asked.hour, SeriesId(*asked.series.start()));
         let last = keys::last_block_of_hour(asked.hour, SeriesId(*asked.series.end()));
         let mut values = Values::default();
-        for guard in self.blocks_between(asked.chunk, &first, &last) {
+        for (n, guard) in self.blocks_between(asked.chunk, &first, &last).enumerate() {
+            if n % ROWS_AT_ONCE == ROWS_AT_ONCE - 1 {
+                self.check()?;
+            }
             let (key, bytes) = entry(guard)?;
             let key = BlockKey::decode(asked.hour.div_euclid(24), &key).map_err(undecodable)?;
             let (count, last_us) = block::peek(key.first_us, &bytes).map_err(undecodable)?;

@@ -1,14 +1,17 @@
-//! New series: their rows, and those of their devices.
+//! Series: new ones with their rows and those of their devices, and those that are asked for.
 
 use std::collections::HashMap;
 
 use super::{
-    engine::{self, Engine, undecodable},
+    catalogue,
+    codec::Input,
+    engine::{self, Engine, decode_series, undecodable},
     keys, rows,
+    view::View,
 };
 use crate::{
     model::{SeriesId, SeriesKey},
-    store::StoreError,
+    store::{SeriesFilter, StoreError},
 };
 
 /// Series with the numbers they were given.
@@ -98,6 +101,86 @@ fn insert(engine: &Engine, created: &[(SeriesId, SeriesKey)]) -> Result<(), Stor
         engine.catalogue.cache(key.clone(), *id);
     }
     Ok(())
+}
+
+impl View<'_> {
+    pub(super) fn find_series(
+        &self,
+        filter: &SeriesFilter,
+    ) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError> {
+        let limit = filter.limit.unwrap_or(usize::MAX);
+        let after = filter.after.map_or(0, |after| after.0);
+        let mut found = Vec::new();
+        let (Some(first), true) = (after.checked_add(1), limit > 0) else { return Ok(found) };
+        let prefixes = match (filter.farm_id, &filter.device_uid) {
+            (Some(farm_id), Some(device_uid)) => vec![keys::series_of_device(farm_id, device_uid)],
+            (Some(farm_id), None) => vec![keys::series_of_farm(Some(farm_id))],
+            (None, Some(device_uid)) => self.series_of_namesakes(device_uid)?,
+            (None, None) => {
+                // In the order in which they are answered.
+                let last = keys::series_by_id(SeriesId(u32::MAX));
+                self.scan_range(&keys::series_by_id(SeriesId(first)), &last, |id, row| {
+                    let (_, key) = decode_series(row)?;
+                    if filter.fits(&key) {
+                        found.push((SeriesId(keys::parse_numbered(id)?), key));
+                    }
+                    Ok(found.len() < limit)
+                })?;
+                return Ok(found);
+            }
+        };
+        for prefix in prefixes {
+            self.scan(&prefix, |key, value| {
+                let (key, id) = (keys::parse_series(key)?, SeriesId(Input(value).number()?));
+                if id.0 > after && filter.fits(&key) {
+                    found.push((id, key));
+                }
+                Ok(true)
+            })?;
+        }
+        found.sort_unstable_by_key(|&(id, _)| id);
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    /// As [`Self::find_series`]; those of one device are kept for the next time.
+    pub(super) fn series_of_device(
+        &self,
+        filter: &SeriesFilter,
+    ) -> Result<Vec<(SeriesId, SeriesKey)>, StoreError> {
+        let catalogue = &self.engine.catalogue;
+        if filter.device_uid.is_none() {
+            return self.find_series(filter);
+        }
+        if let Some(series) = catalogue.of_device(filter) {
+            return Ok(series);
+        }
+        let last = catalogue.next() - 1;
+        // What is seen holds every series up to now.
+        if last > 0 && self.get(keys::series_by_id(SeriesId(last)))?.is_some() {
+            let all = SeriesFilter {
+                farm_id: filter.farm_id,
+                device_uid: filter.device_uid.clone(),
+                limit: Some(catalogue::MOST_OF_DEVICE + 1),
+                ..SeriesFilter::default()
+            };
+            catalogue.cache_device(&all, &self.find_series(&all)?, last);
+            if let Some(series) = catalogue.of_device(filter) {
+                return Ok(series);
+            }
+        }
+        self.find_series(filter)
+    }
+
+    /// Prefixes of the series of every farm's device of this name.
+    fn series_of_namesakes(&self, device_uid: &str) -> Result<Vec<Vec<u8>>, StoreError> {
+        let mut prefixes = Vec::new();
+        self.scan(&keys::homes(device_uid), |key, _| {
+            prefixes.push(keys::series_of_device(keys::parse_home(key)?, device_uid));
+            Ok(true)
+        })?;
+        Ok(prefixes)
+    }
 }
 
 fn too_many() -> StoreError {

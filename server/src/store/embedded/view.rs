@@ -17,8 +17,8 @@ use crate::{
     store::StoreError,
 };
 
-/// Rows between two looks at whether anybody still waits.
-const ROWS_AT_ONCE: usize = 1024;
+/// Rows or blocks between two looks at whether anybody still waits.
+pub(super) const ROWS_AT_ONCE: usize = 1024;
 
 /// A consistent view of whole commits.
 pub(super) struct View<'a> {

@@ -79,7 +79,7 @@ pub(super) struct Writer {
     spare: Spare,
     engine: Option<Arc<Engine>>,
     /// The engine that failed: it must be gone before the next is opened.
-    gone: Weak<Engine>,
+    gone: Weak<()>,
     committed: Committed,
     /// Number of the last commit that was attempted; none is used twice.
     last_commit: u64,
@@ -328,9 +328,9 @@ impl Writer {
         self.unwritten = Unwritten::read(&engine)?;
         series::restore(&engine, &self.unsynced)?;
         let engine = Arc::new(engine);
-        engine.read_open_again()?;
         self.shared.set_state(State::Open(engine.clone()));
         self.has_room(&engine)?;
+        engine.read_open_again();
         self.engine = Some(engine);
         Ok(())
     }
@@ -340,7 +340,7 @@ impl Writer {
         self.shared.set_state(State::of(error));
         if let Some(engine) = self.engine.take() {
             engine.give_up();
-            self.gone = Arc::downgrade(&engine);
+            self.gone = engine.alive();
         }
         self.back_off();
     }
@@ -384,7 +384,7 @@ impl Writer {
                 tracing::warn!(%error, "the embedded store was not closed cleanly");
             }
             engine.give_up();
-            self.gone = Arc::downgrade(&engine);
+            self.gone = engine.alive();
         }
         self.shared.set_state(State::Closed);
         // A read takes milliseconds; one that hangs must not keep the process.

@@ -70,3 +70,33 @@ fn unknown_series_have_no_device() {
     assert_eq!(catalogue.newest(SeriesId(u32::MAX)), None);
     assert_eq!((catalogue.next(), catalogue.next_device()), (2, 1));
 }
+
+#[test]
+fn series_of_a_device_are_cached_until_there_is_a_new_one() {
+    let catalogue = catalogue(None);
+    let key = |metric_name: &str| SeriesKey {
+        farm_id: 1,
+        device_uid: "collar-1".into(),
+        device_type: "collar".into(),
+        metric_name: metric_name.into(),
+        metric_unit: "1".into(),
+    };
+    let device = SeriesFilter { device_uid: Some("collar-1".into()), ..SeriesFilter::default() };
+    let one = vec![(ID, key("activity"))];
+    assert_eq!(catalogue.of_device(&device), None);
+    catalogue.cache_device(&device, &one, 1);
+    assert_eq!(catalogue.of_device(&device), Some(one.clone()));
+    let of_farm = SeriesFilter { farm_id: Some(1), ..device.clone() };
+    assert_eq!(catalogue.of_device(&of_farm), None, "another farm may have a device of that name");
+    let other_metric = SeriesFilter { metric_names: vec!["rumination".into()], ..device.clone() };
+    assert_eq!(catalogue.of_device(&other_metric), Some(Vec::new()));
+    assert_eq!(catalogue.of_device(&SeriesFilter { after: Some(ID), ..device.clone() }), Some(Vec::new()));
+
+    catalogue.add(SeriesId(2), 0, None);
+    assert_eq!(catalogue.of_device(&device), None);
+    catalogue.cache_device(&device, &one, 1);
+    assert_eq!(catalogue.of_device(&device), None, "it was looked for before there were two");
+    let many: Vec<_> = (0..=MOST_OF_DEVICE as u32).map(|n| (SeriesId(n), key("activity"))).collect();
+    catalogue.cache_device(&device, &many, 2);
+    assert_eq!(catalogue.of_device(&device), None, "too many");
+}

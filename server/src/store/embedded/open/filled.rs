@@ -1,4 +1,4 @@
-//! What one commit adds to open buckets.
+//! What blocks add to open buckets, as they are committed or read again.
 
 use crate::{
     model::{Micros, Reading, SeriesId},
@@ -6,6 +6,7 @@ use crate::{
         Bucket, Level,
         embedded::{
             block::{Part, Values},
+            commit::ORDINAL_BITS,
             keys::BlockKey,
         },
     },
@@ -14,7 +15,7 @@ use crate::{
 /// Texts of a reading that is held in memory, at most; others are read from their blocks.
 const MOST_TEXT_BYTES: usize = 256;
 
-/// The buckets that one commit fills, and the newest reading of each series among what they hold.
+/// The buckets that some blocks fill, and the newest reading of each series among what they hold.
 pub(in crate::store::embedded) struct Filled {
     from_us: Micros,
     pub(super) buckets: Vec<(SeriesId, Bucket)>,
@@ -44,7 +45,10 @@ impl Newest {
 
     /// Whether it comes after another: of equal times, the one that was committed later is the newer.
     pub(in crate::store::embedded) fn is_after(&self, other: &Self) -> bool {
-        let order = |newest: &Self| (newest.last_us, newest.block.stamp, newest.block.first_us);
+        let order = |newest: &Self| {
+            let BlockKey { stamp, first_us, .. } = newest.block;
+            (newest.last_us, stamp >> ORDINAL_BITS, first_us, stamp)
+        };
         order(self) > order(other)
     }
 }

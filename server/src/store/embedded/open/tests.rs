@@ -179,6 +179,27 @@ proptest! {
     }
 }
 
+/// The present stays when the past is too much.
+#[test]
+fn of_a_past_that_is_too_much_the_older_quarters_go() {
+    let quarters = MOST as i64 / 2;
+    let open = OpenBuckets::new(1, Some(quarters * QUARTER - 1), 0);
+    fill(&open, 2, &[reading(1, (quarters - 1) * QUARTER)]);
+    let mut past = Filled::from(0);
+    for series in 1..=3 {
+        for quarter in 0..quarters {
+            let block = BlockKey { series: SeriesId(series), first_us: quarter * QUARTER, stamp: 0 };
+            past.add(block, &[&reading(series, quarter * QUARTER)]);
+        }
+    }
+    assert!(open.held().take_past(&mut past), "the rest is still of use");
+    let held = open.held();
+    assert!(held.from_us > 0 && held.from_us < held.open.since_us, "{}", held.from_us);
+    assert!(held.count <= MOST && held.count > MOST / 2, "{}", held.count);
+    let last = held.open.of(SeriesId(1), ((quarters - 1) * QUARTER, Micros::MAX)).next();
+    assert_eq!(last.map(|bucket| bucket.count), Some(2));
+}
+
 #[test]
 fn a_start_reads_what_is_not_stored_but_not_much_more_than_an_hour() {
     let from = |stored_us, newest_us| open_from(stored_us, newest_us, 20 * QUARTER + 5);
