@@ -21,7 +21,7 @@ use std::{
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use herdstream_server::{
-    model::{Micros, Quality, Reading, SECOND_US, SeriesId, SeriesKey, Totals},
+    model::{Micros, Reading, SECOND_US, SeriesId, SeriesKey, Totals},
     store::{
         Batch, BucketRange, CommitGroup, Cut, Level, Look as _, ProducerCommit, Refresh, SeriesRange, Store,
         embedded::{EmbeddedConfig, EmbeddedStore, pack_block, unpack_block},
@@ -39,18 +39,12 @@ const SERIES_EACH: u32 = 150;
 
 /// What a collar sends: a decimal, with battery, signal and animal.
 fn reading(random: &mut StdRng, series: SeriesId, time_us: Micros) -> Reading {
+    let value = f64::from(random.random_range(3000..4500)) / 100.0;
     Reading {
-        series,
-        time_us,
-        value: f64::from(random.random_range(3000..4500)) / 100.0,
-        quality: Quality::Valid,
-        is_interpolated: false,
         animal_id: Some(series.0 as i32),
-        zone_id: None,
         battery_level: Some(87),
         signal_strength: Some(-60 - random.random_range(0..3)),
-        session_id: None,
-        metadata: None,
+        ..Reading::new(series, time_us, value)
     }
 }
 

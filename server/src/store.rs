@@ -285,6 +285,12 @@ pub struct SeriesFilter {
 }
 
 impl SeriesFilter {
+    /// Those that match, of series in the order of their numbers.
+    fn pick(&self, series: &[(SeriesId, SeriesKey)]) -> Vec<(SeriesId, SeriesKey)> {
+        let fitting = series.iter().filter(|(id, key)| Some(*id) > self.after && self.fits(key));
+        fitting.take(self.limit.unwrap_or(usize::MAX)).cloned().collect()
+    }
+
     /// Whether it names this farm, device and metric; whatever the number.
     fn fits(&self, key: &SeriesKey) -> bool {
         self.farm_id.is_none_or(|farm_id| farm_id == key.farm_id)

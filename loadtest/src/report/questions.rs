@@ -83,15 +83,10 @@ pub struct QuestionSettings {
 impl QuestionReport {
     /// Decides whether the run passed, from all that is in it.
     pub fn judge(&mut self) {
-        if let Some(late_ms) = self.late_ms.filter(|late_ms| late_ms.p99 > MOST_LATE_MS) {
-            let late = short(late_ms.p99);
-            self.troubles.push(format!(
-                "questions left {late} ms late (p99), more than {MOST_LATE_MS} ms: what held them up is in no figure"
-            ));
-        }
         self.passed = self.fresh.as_ref().is_none_or(|fresh| fresh.misses == 0 && fresh.missed.is_empty())
             && self.oracle.as_ref().is_none_or(|oracle| oracle.differences.is_empty())
             && self.bounds.iter().all(|bound| bound.kept)
+            && !self.left_too_late()
             && self.troubles.is_empty();
     }
 
@@ -126,9 +121,8 @@ impl QuestionReport {
                 format!("{name:<30} p50 {p50:>6} ms   p99 {p99:>6} ms   max {max:>6} ms   ({})", p.samples),
             );
         }
-        if let Some(p) = &self.late_ms {
-            let (p50, p99, max) = (short(p.p50), short(p.p99), short(p.max));
-            line("asked late", format!("p50 {p50} ms, p99 {p99} ms, max {max} ms, not in the figures above"));
+        if let Some(lateness) = self.lateness() {
+            line("asked late", lateness);
         }
         line("fresh", self.freshness());
         line("oracle", self.truth());
@@ -181,9 +175,7 @@ impl QuestionReport {
             };
             list.iter().map(|(name, p)| ((*name).to_owned(), of(p))).collect::<Vec<_>>()
         };
-        let answers = self.questions.iter().map(|figure| (figure.name, figure.answer_ms));
-        let late = self.late_ms.map(|late_ms| ("before a question left, not counted above", late_ms));
-        let answers: Vec<_> = answers.chain(late).collect();
+        let answers: Vec<_> = self.questions.iter().map(|figure| (figure.name, figure.answer_ms)).collect();
         let seen = self.fresh.iter().flat_map(|fresh| &fresh.kinds);
         let seen: Vec<_> = seen.map(|seen| (seen.name, seen.seen_ms)).collect();
         let mut others = vec![
@@ -192,6 +184,7 @@ impl QuestionReport {
             ("oracle".to_owned(), self.truth()),
             ("machine".to_owned(), self.machine.described()),
         ];
+        others.extend(self.lateness().map(|lateness| ("asked late".to_owned(), lateness)));
         let missed = self.fresh.iter().flat_map(|fresh| &fresh.missed);
         let differences = missed.chain(self.oracle.iter().flat_map(|oracle| &oracle.differences));
         others.extend(differences.map(|difference| ("differs".to_owned(), difference.clone())));
@@ -228,16 +221,23 @@ impl QuestionReport {
             return "not asked: nothing is known about how soon answers hold what was acknowledged".into();
         };
         let word = if fresh.misses == 0 { "all at once" } else { "NOT AT ONCE" };
-        let p = &fresh.seen_ms;
         format!(
-            "{word}: {} readings in {} answers, {} missed; ack to answer p50 {} ms, p99 {} ms, max {} ms",
+            "{word}: {} readings in {} answers, {} missed; ack to answer {}",
             fresh.readings,
             fresh.answers,
             fresh.misses,
-            short(p.p50),
-            short(p.p99),
-            short(p.max)
+            spread(&fresh.seen_ms)
         )
+    }
+
+    fn left_too_late(&self) -> bool {
+        self.late_ms.is_some_and(|late_ms| late_ms.p99 > MOST_LATE_MS)
+    }
+
+    fn lateness(&self) -> Option<String> {
+        let late = spread(self.late_ms.as_ref()?);
+        let word = if self.left_too_late() { "TOO LATE: " } else { "" };
+        Some(format!("{word}{late} before a question left, not in the figures of answers"))
     }
 
     fn truth(&self) -> String {
@@ -249,6 +249,10 @@ impl QuestionReport {
             wrong => format!("NOT EQUAL to a plain computation: {wrong} answers; equal: {}", oracle.told()),
         }
     }
+}
+
+fn spread(p: &Percentiles) -> String {
+    format!("p50 {} ms, p99 {} ms, max {} ms", short(p.p50), short(p.p99), short(p.max))
 }
 
 #[cfg(test)]

@@ -30,6 +30,30 @@ pub struct Reading {
     pub metadata: Option<Box<str>>,
 }
 
+impl Reading {
+    /// A valid one that tells nothing but its value.
+    pub const fn new(series: SeriesId, time_us: Micros, value: f64) -> Self {
+        Self {
+            series,
+            time_us,
+            value,
+            quality: Quality::Valid,
+            is_interpolated: false,
+            animal_id: None,
+            zone_id: None,
+            battery_level: None,
+            signal_strength: None,
+            session_id: None,
+            metadata: None,
+        }
+    }
+
+    /// Bytes of its texts.
+    pub fn text_bytes(&self) -> usize {
+        [&self.session_id, &self.metadata].into_iter().flatten().map(|text| text.len()).sum()
+    }
+}
+
 /// Quality of a stored reading. The numbers are the embedded store's format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]

@@ -36,6 +36,8 @@ mod config;
 mod devices;
 mod engine;
 mod error;
+#[cfg(test)]
+mod fixture;
 mod format;
 mod journal;
 mod keeping;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use herdstream_server::{
     model::{
-        Content, Micros, Milking, Offset, ProducerId, Quality, Quarantined, Reading, Rejection,
-        RejectionCode, RejectionKind, SeriesId, SeriesKey, Totals,
+        Content, Micros, Milking, Offset, ProducerId, Quarantined, Reading, Rejection, RejectionCode,
+        RejectionKind, SeriesId, SeriesKey, Totals,
     },
     store::{Batch, CommitGroup, Guard, Look, OpenSession, Outcome, ProducerCommit, SeriesRange, Store},
 };
@@ -35,19 +35,7 @@ pub(super) fn producer(n: u128) -> ProducerId {
 }
 
 pub(super) fn reading(series: SeriesId, time_us: Micros, value: f64) -> Reading {
-    Reading {
-        series,
-        time_us,
-        value,
-        quality: Quality::Valid,
-        is_interpolated: false,
-        animal_id: None,
-        zone_id: None,
-        battery_level: None,
-        signal_strength: None,
-        session_id: None,
-        metadata: None,
-    }
+    Reading::new(series, time_us, value)
 }
 
 pub(super) fn milking(farm_id: i32, animal_id: i32, time_us: Micros) -> Milking {

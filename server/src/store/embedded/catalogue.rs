@@ -19,7 +19,7 @@ const CACHED_KEYS: usize = 100_000;
 const CACHED_DEVICES: usize = 10_000;
 
 /// Series of such a device, at most: those of 10 000 take 80 MB then.
-pub(super) const MOST_OF_DEVICE: usize = 32;
+const MOST_OF_DEVICE: usize = 32;
 
 /// What is known of every series: 16 bytes each; their tuples only as far as the caches hold them.
 pub(super) struct Catalogue {
@@ -101,9 +101,7 @@ impl Catalogue {
     pub(super) fn of_device(&self, filter: &SeriesFilter) -> Option<Vec<(SeriesId, SeriesKey)>> {
         let device = (filter.farm_id, filter.device_uid.clone()?);
         let series = self.of_devices.try_lock()?.get(&device)?;
-        let after = filter.after.unwrap_or(SeriesId(0));
-        let fitting = series.iter().filter(|(id, key)| *id > after && filter.fits(key));
-        Some(fitting.take(filter.limit.unwrap_or(usize::MAX)).cloned().collect())
+        Some(filter.pick(&series))
     }
 
     /// Remembers all series of a device up to number `last`, unless they are too many or there is a newer one.

@@ -328,8 +328,7 @@ fn block_len(sorted: &[&Reading]) -> usize {
     let span_end = first.time_us.saturating_add(block::MAX_SPAN_US);
     let mut text_bytes = 0;
     let fits = |reading: &&&Reading| {
-        let texts = [&reading.session_id, &reading.metadata];
-        text_bytes += texts.into_iter().flatten().map(|text| text.len()).sum::<usize>();
+        text_bytes += reading.text_bytes();
         reading.series == first.series
             && reading.time_us < hour_end
             && reading.time_us <= span_end

@@ -393,8 +393,8 @@ fn row_options() -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default().max_memtable_size(NEVER_ROTATE)
 }
 
-/// Blocks are found by ranges, for which filters are no help, or are there for certain; and packed, so that only what has
-/// come to rest is worth compressing.
+/// Blocks are found by ranges, for which filters are no help, or are there for certain; and packed, so that only
+/// what has come to rest is worth compressing.
 fn chunk_options() -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default()
         .max_memtable_size(NEVER_ROTATE)

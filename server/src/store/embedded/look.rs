@@ -34,8 +34,9 @@ impl EmbeddedLook {
         Self { shared, computing, seen: Arc::default() }
     }
 
-    /// As [`Look::find_series`] and then [`Look::latest`]: at once from memory, or on one turn of a thread.
-    pub(super) async fn find_latest(&self, filter: SeriesFilter) -> Result<Vec<Latest>, StoreError> {
+    /// As [`Look::find_series`] and then [`Look::latest`], of a look that has seen nothing yet: at once from memory,
+    /// or on one turn of a thread.
+    pub(super) async fn find_latest(self, filter: SeriesFilter) -> Result<Vec<Latest>, StoreError> {
         let what = told(|| format!("newest readings of {}", words::series(&filter)));
         let began = Instant::now();
         if let Some(found) = self.shared.engine()?.latest_at_once(&filter) {

@@ -160,7 +160,7 @@ impl Held {
         }
         if self.count > MOST {
             let series = self.open.parts.iter().flat_map(|part| part.values());
-            let newest_us = series.filter_map(|series| Some(series.newest.as_ref()?.last_us())).max();
+            let newest_us = series.filter_map(|series| Some(series.newest.as_ref()?.last_us)).max();
             self.keep_from(newest_us.map_or(self.open.since_us, behind));
         }
     }
@@ -244,7 +244,7 @@ impl Open {
 
     /// The newest reading of a series, if it lies in what is held.
     pub(super) fn newest(&self, series: SeriesId) -> Option<&Newest> {
-        self.series(series)?.newest.as_ref().filter(|newest| newest.last_us() >= self.since_us)
+        self.series(series)?.newest.as_ref().filter(|newest| newest.last_us >= self.since_us)
     }
 
     fn series(&self, series: SeriesId) -> Option<&Arc<OfSeries>> {

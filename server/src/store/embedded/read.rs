@@ -277,7 +277,7 @@ impl View<'_> {
             let key = BlockKey::decode(hour.div_euclid(24), &key).map_err(undecodable)?;
             Looked::add(&self.looked.blocks, 1);
             let reaches_us = key.first_us.saturating_add(block::MAX_SPAN_US);
-            if newest.as_ref().is_some_and(|(newest, _)| reaches_us < newest.last_us()) {
+            if newest.as_ref().is_some_and(|(newest, _)| reaches_us < newest.last_us) {
                 break;
             }
             let (_, last_us) = block::peek(key.first_us, &value).map_err(undecodable)?;
@@ -309,9 +309,7 @@ impl Found {
     fn extend(&mut self, reading: Option<Reading>) {
         match (self.skip, reading) {
             (0, Some(reading)) if !self.is_full() => {
-                let texts = [&reading.session_id, &reading.metadata];
-                let bytes = texts.into_iter().flatten().map(|text| text.len()).sum();
-                self.text_bytes = self.text_bytes.saturating_sub(bytes);
+                self.text_bytes = self.text_bytes.saturating_sub(reading.text_bytes());
                 self.readings.push(reading);
             }
             (0, _) | (_, None) => {}

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use super::{
-    catalogue,
     codec::Input,
     engine::{self, Engine, decode_series, undecodable},
     keys, rows,
@@ -156,20 +155,13 @@ impl View<'_> {
             return Ok(series);
         }
         let last = catalogue.next() - 1;
+        let (farm_id, device_uid) = (filter.farm_id, filter.device_uid.clone());
+        let all = self.find_series(&SeriesFilter { farm_id, device_uid, ..SeriesFilter::default() })?;
         // What is seen holds every series up to now.
         if last > 0 && self.get(keys::series_by_id(SeriesId(last)))?.is_some() {
-            let all = SeriesFilter {
-                farm_id: filter.farm_id,
-                device_uid: filter.device_uid.clone(),
-                limit: Some(catalogue::MOST_OF_DEVICE + 1),
-                ..SeriesFilter::default()
-            };
-            catalogue.cache_device(&all, &self.find_series(&all)?, last);
-            if let Some(series) = catalogue.of_device(filter) {
-                return Ok(series);
-            }
+            catalogue.cache_device(filter, &all, last);
         }
-        self.find_series(filter)
+        Ok(filter.pick(&all))
     }
 
     /// Prefixes of the series of every farm's device of this name.

@@ -98,8 +98,7 @@ pub(super) async fn range(reader: &mut Reader, range: &SeriesRange) -> Result<Ve
     let mut text_bytes = 0;
     let take = |row: PgRow| {
         let reading = reading(&row)?;
-        let texts = [&reading.session_id, &reading.metadata];
-        text_bytes += texts.into_iter().flatten().map(|text| text.len()).sum::<usize>();
+        text_bytes += reading.text_bytes();
         readings.push(reading);
         Ok(text_bytes < range.text_bytes)
     };

@@ -4,19 +4,7 @@ use super::*;
 use crate::{model::SeriesId, store::Tag};
 
 fn plain(time_us: Micros, value: f64) -> Reading {
-    Reading {
-        series: SeriesId(7),
-        time_us,
-        value,
-        quality: Quality::Valid,
-        is_interpolated: false,
-        animal_id: None,
-        zone_id: None,
-        battery_level: None,
-        signal_strength: None,
-        session_id: None,
-        metadata: None,
-    }
+    Reading::new(SeriesId(7), time_us, value)
 }
 
 fn packed(readings: &[Reading]) -> Vec<u8> {

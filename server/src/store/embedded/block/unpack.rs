@@ -132,19 +132,7 @@ fn unpack_columns(
     let header = Header::decode(&mut input, first_us)?;
     out.reserve(header.count);
     unpack_times(&mut input, &header, first_us, |time_us| {
-        out.push(Reading {
-            series,
-            time_us,
-            value: 0.0,
-            quality: Quality::Valid,
-            is_interpolated: false,
-            animal_id: None,
-            zone_id: None,
-            battery_level: None,
-            signal_strength: None,
-            session_id: None,
-            metadata: None,
-        });
+        out.push(Reading::new(series, time_us, 0.0));
     })?;
     let readings = &mut out[start..];
     let mut places = readings.iter_mut();

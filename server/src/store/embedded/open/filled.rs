@@ -27,7 +27,7 @@ pub(in crate::store::embedded) struct Filled {
 #[derive(Clone)]
 pub(in crate::store::embedded) struct Newest {
     pub(in crate::store::embedded) block: BlockKey,
-    last_us: Micros,
+    pub(in crate::store::embedded) last_us: Micros,
     /// None: it is to be read.
     pub(in crate::store::embedded) reading: Option<Reading>,
 }
@@ -36,11 +36,6 @@ impl Newest {
     /// Of a block that ends at `last_us`.
     pub(in crate::store::embedded) fn new(block: BlockKey, last_us: Micros) -> Self {
         Self { block, last_us, reading: None }
-    }
-
-    /// Its time.
-    pub(in crate::store::embedded) fn last_us(&self) -> Micros {
-        self.last_us
     }
 
     /// Whether it comes after another: of equal times, the one that was committed later is the newer.
@@ -66,8 +61,7 @@ impl Filled {
         values.take(run);
         self.add_part(block, values.all());
         self.values = values;
-        let texts = [&last.session_id, &last.metadata].into_iter().flatten();
-        if texts.map(|text| text.len()).sum::<usize>() <= MOST_TEXT_BYTES
+        if last.text_bytes() <= MOST_TEXT_BYTES
             && let Some(newest) = self.newest.last_mut().filter(|newest| newest.block == block)
         {
             newest.reading = Some(last.clone());

@@ -1,56 +1,24 @@
 use std::collections::BTreeMap;
 
 use proptest::{collection::vec, option, prelude::*};
-use uuid::Uuid;
 
 use super::*;
 use crate::{
-    model::{Quality, Reading, SeriesKey, Totals},
+    model::Reading,
     store::{
-        Batch, CommitGroup, ProducerCommit, Store as _,
-        embedded::{EmbeddedConfig, EmbeddedStore, commit::ORDINAL_BITS, keys::BlockKey},
+        Store as _,
+        embedded::{
+            commit::ORDINAL_BITS,
+            fixture::{self, group, key},
+            keys::BlockKey,
+        },
     },
 };
 
 const QUARTER: Micros = Level::QuarterHour.width_us();
 
 fn reading(series: u32, time_us: Micros) -> Reading {
-    Reading {
-        series: SeriesId(series),
-        time_us,
-        value: 1.0,
-        quality: Quality::Valid,
-        is_interpolated: false,
-        animal_id: None,
-        zone_id: None,
-        battery_level: None,
-        signal_strength: None,
-        session_id: None,
-        metadata: None,
-    }
-}
-
-fn key(n: usize) -> SeriesKey {
-    SeriesKey {
-        farm_id: 1,
-        device_uid: format!("collar-{n}"),
-        device_type: "collar".into(),
-        metric_name: "activity".into(),
-        metric_unit: "1".into(),
-    }
-}
-
-fn group(readings: &[Reading]) -> Arc<CommitGroup> {
-    let producer = ProducerCommit {
-        producer: Uuid::nil(),
-        guard: None,
-        committed_offset: 0,
-        totals: Totals::default(),
-        open: None,
-        batches: vec![Batch { offset: 1, readings: readings.to_vec(), milkings: Vec::new() }],
-        quarantined: Vec::new(),
-    };
-    CommitGroup { producers: vec![producer] }.into()
+    Reading::new(SeriesId(series), time_us, 1.0)
 }
 
 fn fill(open: &OpenBuckets, commit: u64, readings: &[Reading]) {
@@ -97,7 +65,7 @@ fn the_newest_is_the_last_in_time_then_the_last_committed() {
     let newest = || {
         let held = open.held();
         let newest = held.open().newest(SeriesId(1))?;
-        assert_eq!(newest.reading.as_ref().map(|reading| reading.time_us), Some(newest.last_us()));
+        assert_eq!(newest.reading.as_ref().map(|reading| reading.time_us), Some(newest.last_us));
         Some((newest.block.first_us, newest.block.stamp >> ORDINAL_BITS))
     };
     assert_eq!(newest(), None);
@@ -138,8 +106,7 @@ proptest! {
     ) {
         tokio::runtime::Runtime::new().unwrap().block_on(async {
             let dir = tempfile::tempdir().unwrap();
-            let store = EmbeddedStore::open(EmbeddedConfig { min_free_bytes: 0, ..EmbeddedConfig::new(dir.path()) });
-            let store = store.unwrap();
+            let store = fixture::open(&dir);
             let series = store.resolve_series(&[0, 1, 2].map(key)).await.unwrap();
             let [past, meanwhile, after] = parts.map(|part| {
                 let mut readings: Vec<_> =
@@ -148,7 +115,7 @@ proptest! {
                 readings
             });
             for commit in past.chunks(7) {
-                store.commit(group(commit)).await.unwrap();
+                store.commit(group(commit.to_vec(), Vec::new())).await.unwrap();
             }
             let newest_us = past.iter().map(|reading| reading.time_us).max();
             let engine = store.shared.engine().unwrap();
@@ -171,7 +138,7 @@ proptest! {
                     *wanted.entry(Level::QuarterHour.floor(*time_us)).or_default() += 1;
                 }
                 prop_assert_eq!(held(&open, id.0), (since_us, wanted.into_iter().collect::<Vec<(_, u64)>>()));
-                let newest = open.held().open().newest(id).map(Newest::last_us);
+                let newest = open.held().open().newest(id).map(|newest| newest.last_us);
                 prop_assert_eq!(newest, times.into_iter().max());
             }
             Ok(())

@@ -1,59 +1,26 @@
 use proptest::{collection::vec, prelude::*};
-use uuid::Uuid;
 
 use super::*;
 use crate::{
-    model::{Milking, Quality, Reading, SeriesKey, Totals},
+    model::{Milking, Reading},
     store::{
-        Batch, Bucket, BucketRange, CommitGroup, Cut, Look as _, ProducerCommit, Refresh as Asked,
-        SeriesFilter, Store,
-        embedded::{EmbeddedConfig, EmbeddedStore, keys::Kind},
+        Bucket, BucketRange, Cut, Look as _, Refresh as Asked, SeriesFilter, Store,
+        embedded::{
+            EmbeddedStore,
+            fixture::{group, key, open},
+            keys::Kind,
+        },
     },
 };
 
 const DAY: i64 = 20_000;
 
-fn open(dir: &tempfile::TempDir) -> EmbeddedStore {
-    EmbeddedStore::open(EmbeddedConfig { min_free_bytes: 0, ..EmbeddedConfig::new(dir.path()) }).unwrap()
-}
-
-fn key(n: usize) -> SeriesKey {
-    SeriesKey {
-        farm_id: 1,
-        device_uid: format!("collar-{n}"),
-        device_type: "collar".into(),
-        metric_name: "activity".into(),
-        metric_unit: "1".into(),
-    }
-}
-
 fn reading(series: SeriesId, time_us: Micros, value: f64) -> Reading {
-    Reading {
-        series,
-        time_us,
-        value,
-        quality: Quality::Valid,
-        is_interpolated: false,
-        animal_id: Some(series.0 as i32),
-        zone_id: None,
-        battery_level: None,
-        signal_strength: None,
-        session_id: None,
-        metadata: None,
-    }
+    Reading { animal_id: Some(series.0 as i32), ..Reading::new(series, time_us, value) }
 }
 
 async fn commit(store: &EmbeddedStore, readings: Vec<Reading>, milkings: Vec<Milking>) {
-    let producer = ProducerCommit {
-        producer: Uuid::nil(),
-        guard: None,
-        committed_offset: 0,
-        totals: Totals::default(),
-        open: None,
-        batches: vec![Batch { offset: 1, readings, milkings }],
-        quarantined: Vec::new(),
-    };
-    store.commit(CommitGroup { producers: vec![producer] }.into()).await.unwrap();
+    store.commit(group(readings, milkings)).await.unwrap();
 }
 
 /// Buckets of two days as they are answered, and as they are computed.

@@ -1,19 +1,16 @@
-use uuid::Uuid;
-
 use super::*;
 use crate::{
-    model::{Milking, Totals},
+    model::Milking,
     store::{
-        Batch, CommitGroup, Look as _, MilkRange, MilkingRange, ProducerCommit, Store,
-        embedded::{EmbeddedConfig, EmbeddedStore, engine},
+        Look as _, MilkRange, MilkingRange, Store,
+        embedded::{
+            EmbeddedStore, engine,
+            fixture::{group, open},
+        },
     },
 };
 
 const DAY: i64 = 20_000;
-
-fn open(dir: &tempfile::TempDir) -> EmbeddedStore {
-    EmbeddedStore::open(EmbeddedConfig { min_free_bytes: 0, ..EmbeddedConfig::new(dir.path()) }).unwrap()
-}
 
 fn milking(n: i64) -> Milking {
     Milking {
@@ -26,16 +23,7 @@ fn milking(n: i64) -> Milking {
 }
 
 async fn commit(store: &EmbeddedStore, milkings: Vec<Milking>) {
-    let producer = ProducerCommit {
-        producer: Uuid::nil(),
-        guard: None,
-        committed_offset: 0,
-        totals: Totals::default(),
-        open: None,
-        batches: vec![Batch { offset: 1, readings: Vec::new(), milkings }],
-        quarantined: Vec::new(),
-    };
-    store.commit(CommitGroup { producers: vec![producer] }.into()).await.unwrap();
+    store.commit(group(Vec::new(), milkings)).await.unwrap();
 }
 
 /// Milk of the day by farm, animal and milkings.

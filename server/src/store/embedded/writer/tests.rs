@@ -3,8 +3,11 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    model::{DAY_US, Quality, Reading, Totals},
-    store::{Batch, Guard, OpenSession, ProducerCommit, SeriesRange, embedded::EmbeddedConfig},
+    model::{DAY_US, Reading, Totals},
+    store::{
+        Batch, Guard, OpenSession, ProducerCommit, SeriesRange,
+        embedded::{EmbeddedConfig, fixture::key},
+    },
 };
 
 const TIME_US: i64 = 5 * DAY_US;
@@ -19,30 +22,8 @@ fn writer(dir: &TempDir) -> Writer {
     Writer::new(shared, directory, engine).unwrap()
 }
 
-fn key(n: u32) -> SeriesKey {
-    SeriesKey {
-        farm_id: 1,
-        device_uid: format!("collar-{n}"),
-        device_type: "collar".into(),
-        metric_name: "temperature".into(),
-        metric_unit: "Cel".into(),
-    }
-}
-
 fn one_reading(series: SeriesId) -> Arc<CommitGroup> {
-    let reading = Reading {
-        series,
-        time_us: TIME_US,
-        value: 38.5,
-        quality: Quality::Valid,
-        is_interpolated: false,
-        animal_id: None,
-        zone_id: None,
-        battery_level: Some(80),
-        signal_strength: None,
-        session_id: None,
-        metadata: None,
-    };
+    let reading = Reading { battery_level: Some(80), ..Reading::new(series, TIME_US, 38.5) };
     let commit = ProducerCommit {
         producer: uuid::Uuid::from_u128(1),
         guard: Some(Guard { epoch: 0, committed_offset: 0 }),
