@@ -2,6 +2,7 @@
 //! replaced.
 
 use std::{
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -55,16 +56,31 @@ async fn asked(watcher: &mut PgConnection) -> Vec<(i32, i64, bool)> {
     rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
 }
 
-/// Waits until so many were asked and so many of them run; answers which were asked.
-async fn until(watcher: &mut PgConnection, count: usize, running: usize) -> Vec<i32> {
+/// Waits until so many were asked and so many of them run.
+async fn until(watcher: &mut PgConnection, count: usize, running: usize) {
+    let fits = |asked: &[(i32, i64, bool)]| {
+        (asked.len(), asked.iter().filter(|(.., runs)| *runs).count()) == (count, running)
+    };
+    until_asked(watcher, fits).await;
+}
+
+/// Waits until none of them runs; answers which were asked.
+async fn until_idle(watcher: &mut PgConnection) -> BTreeSet<i32> {
+    let asked = until_asked(watcher, |asked| asked.iter().all(|(.., runs)| !runs)).await;
+    asked.into_iter().map(|(backend, ..)| backend).collect()
+}
+
+async fn until_asked(
+    watcher: &mut PgConnection,
+    is_it: impl Fn(&[(i32, i64, bool)]) -> bool,
+) -> Vec<(i32, i64, bool)> {
     let began = Instant::now();
     loop {
         let asked = asked(watcher).await;
-        let run = asked.iter().filter(|(.., runs)| *runs).count();
-        if (asked.len(), run) == (count, running) {
-            return asked.into_iter().map(|(backend, ..)| backend).collect();
+        if is_it(&asked) {
+            return asked;
         }
-        assert!(began.elapsed() < LONG, "{asked:?} instead of {count} with {running} that run");
+        assert!(began.elapsed() < LONG, "still {asked:?}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -95,24 +111,29 @@ async fn newest_values_take_one_statement_over_the_connection_used_last() {
 async fn newest_values_end_with_their_caller_and_their_deadline() {
     let Some(database) = start(4).await else { return };
     let mut watcher = database.connect().await;
-    assert_eq!(newest(&*database.store()).await.unwrap(), 1);
-    let before = until(&mut watcher, 1, 0).await;
-    let mut other = hold(&database, "iot.reading").await;
-
-    let left = asking(&database);
-    until_blocked(&mut watcher).await;
-    left.abort();
-    until(&mut watcher, 1, 0).await;
-
-    let call = Call { deadline: Some(Instant::now() + Duration::from_millis(100)), steps: None };
     let store = database.store();
-    let late = call.run(async { newest(&*store).await }).await;
-    assert!(matches!(late, Err(StoreError::Deadline)), "{late:?}");
-    until(&mut watcher, 1, 0).await;
+    let mut kept = BTreeSet::new();
+    // More often than there are places: each is given back.
+    for _ in 0..4 {
+        let mut other = hold(&database, "iot.reading").await;
 
-    other.execute("ROLLBACK").await.unwrap();
-    assert_eq!(newest(&*database.store()).await.unwrap(), 1);
-    assert_eq!(until(&mut watcher, 1, 0).await, before, "the connection was given back, not lost");
+        let left = asking(&database);
+        kept.insert(until_blocked(&mut watcher).await);
+        left.abort();
+        until_idle(&mut watcher).await;
+
+        let call = Call { deadline: Some(Instant::now() + Duration::from_millis(100)), steps: None };
+        let late = call.run(async { newest(&*store).await }).await;
+        assert!(matches!(late, Err(StoreError::Deadline)), "{late:?}");
+        until_idle(&mut watcher).await;
+
+        other.execute("ROLLBACK").await.unwrap();
+        assert_eq!(newest(&*store).await.unwrap(), 1);
+        kept.extend(until_idle(&mut watcher).await);
+    }
+    // A backend is idle a moment before its connection is, for which a question opens another one.
+    assert!(kept.len() <= 2, "{kept:?}");
+    assert_eq!(until_idle(&mut watcher).await, kept, "the connections were given back, not lost");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
