@@ -30,6 +30,11 @@ impl<K: Hash + Eq, V: Clone> Generations<K, V> {
         }
         self.young.insert(key, value);
     }
+
+    pub(in crate::store) fn remove(&mut self, key: &K) {
+        self.young.remove(key);
+        self.old.remove(key);
+    }
 }
 
 #[cfg(test)]
@@ -47,5 +52,8 @@ mod tests {
         }
         assert_eq!(map.get(&999), Some(999));
         assert_eq!(map.get(&500), None);
+        map.remove(&0);
+        map.remove(&980);
+        assert_eq!((map.get(&0), map.get(&980)), (None, None), "young or old");
     }
 }

@@ -126,8 +126,16 @@ impl Catalogue {
         let newest = NewestHour { hour: newest_hour.unwrap_or(NewestHour::NEVER), raised: 0 };
         self.next_device.fetch_max(device + 1, Ordering::AcqRel);
         series[index] = Some(Series { device, newest: AtomicU64::new(newest.pack()) });
-        drop(series);
-        *self.of_devices.lock() = Generations::new(CACHED_DEVICES);
+    }
+
+    /// Takes up a new series, which is in the store and has no reading.
+    pub(super) fn add_new(&self, id: SeriesId, key: &SeriesKey, device: u32) {
+        self.add(id, device, None);
+        self.cache(key.clone(), id);
+        let mut of_devices = self.of_devices.lock();
+        for farm_id in [Some(key.farm_id), None] {
+            of_devices.remove(&(farm_id, key.device_uid.clone()));
+        }
     }
 
     /// The device of a series, if there is such a series; a commit of a reading in `hour` begins.

@@ -96,8 +96,7 @@ fn insert(engine: &Engine, created: &[(SeriesId, SeriesKey)]) -> Result<(), Stor
     }
     engine::write(batch, false)?;
     for ((id, key), device) in created.iter().zip(devices) {
-        engine.catalogue.add(*id, device, None);
-        engine.catalogue.cache(key.clone(), *id);
+        engine.catalogue.add_new(*id, key, device);
     }
     Ok(())
 }

@@ -74,13 +74,14 @@ fn unknown_series_have_no_device() {
 #[test]
 fn series_of_a_device_are_cached_until_there_is_a_new_one() {
     let catalogue = catalogue(None);
-    let key = |metric_name: &str| SeriesKey {
+    let key_of = |device_uid: &str, metric_name: &str| SeriesKey {
         farm_id: 1,
-        device_uid: "collar-1".into(),
+        device_uid: device_uid.into(),
         device_type: "collar".into(),
         metric_name: metric_name.into(),
         metric_unit: "1".into(),
     };
+    let key = |metric_name| key_of("collar-1", metric_name);
     let device = SeriesFilter { device_uid: Some("collar-1".into()), ..SeriesFilter::default() };
     let one = vec![(ID, key("activity"))];
     assert_eq!(catalogue.of_device(&device), None);
@@ -92,11 +93,14 @@ fn series_of_a_device_are_cached_until_there_is_a_new_one() {
     assert_eq!(catalogue.of_device(&other_metric), Some(Vec::new()));
     assert_eq!(catalogue.of_device(&SeriesFilter { after: Some(ID), ..device.clone() }), Some(Vec::new()));
 
-    catalogue.add(SeriesId(2), 0, None);
-    assert_eq!(catalogue.of_device(&device), None);
-    catalogue.cache_device(&device, &one, 1);
-    assert_eq!(catalogue.of_device(&device), None, "it was looked for before there were two");
+    catalogue.cache_device(&of_farm, &one, 1);
+    catalogue.add_new(SeriesId(2), &key_of("collar-2", "activity"), 1);
+    assert_eq!(catalogue.of_device(&device), Some(one.clone()), "it is another device's");
+    catalogue.add_new(SeriesId(3), &key("rumination"), 0);
+    assert_eq!((catalogue.of_device(&device), catalogue.of_device(&of_farm)), (None, None));
+    catalogue.cache_device(&device, &one, 2);
+    assert_eq!(catalogue.of_device(&device), None, "it was looked for before there were three");
     let many: Vec<_> = (0..=MOST_OF_DEVICE as u32).map(|n| (SeriesId(n), key("activity"))).collect();
-    catalogue.cache_device(&device, &many, 2);
+    catalogue.cache_device(&device, &many, 3);
     assert_eq!(catalogue.of_device(&device), None, "too many");
 }
