@@ -18,7 +18,7 @@ use herdstream_loadtest::{
     fresh::{Fresh, Probe},
     history::{Dairy, HistoryConfig},
     questions::{self, Answers, Kind, Pace},
-    report::{Bound, Machine, QuestionReport, QuestionSettings},
+    report::{Machine, QuestionReport, QuestionSettings},
     server_process::{BINARY_VARIABLE, ServerProcess, find_binary},
     workload::now_us,
 };
@@ -95,7 +95,8 @@ pub(crate) struct QueryArgs {
     /// Write a page here
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Fail when the 99th percentile of any kind of question is above
+    /// Fail when the 99th percentile of any kind of question is above, or when questions left so late that it tells
+    /// nothing
     #[arg(long, value_name = "MS", value_parser = positive)]
     max_p99_ms: Option<f64>,
 }
@@ -163,8 +164,9 @@ pub(crate) async fn query(args: &QueryArgs) -> Result<bool> {
         config,
         machine,
     };
-    let bound = |bound| Bound::at_most("--max-p99-ms", bound, report.worst_p99_ms());
-    report.bounds = args.max_p99_ms.map(bound).into_iter().collect();
+    if let Some(max_p99_ms) = args.max_p99_ms {
+        report.bind(max_p99_ms);
+    }
     report.judge();
     let page = || report.html();
     output::deliver(&report, &report.text(), page, args.json.as_deref(), args.html.as_deref())?;
