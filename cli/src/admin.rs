@@ -112,7 +112,7 @@ pub(crate) async fn admin(command: Command) -> Result<()> {
             }
             let request = v1::RefreshRollupsRequest { start_us, end_us, rebuild };
             let done = with.client().await?.refresh_rollups(request).await?;
-            eprintln!("{} buckets computed, {} dirty hours mended", done.buckets, done.dirty_hours);
+            tell!("{} buckets computed, {} dirty hours mended", done.buckets, done.dirty_hours);
             with.print(&lifecycle(&done.lifecycle.unwrap_or_default()))
         }
         Command::Retention { dry_run, with } => {

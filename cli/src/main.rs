@@ -1,5 +1,13 @@
 //! `herdstream`: the command line.
 
+/// Tells people something, beside what programs read; that nobody reads it is no reason to stop.
+macro_rules! tell {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($text)*);
+    }};
+}
+
 mod admin;
 mod chart;
 mod connect;
@@ -110,7 +118,7 @@ fn main() -> ExitCode {
         if output::is_unread(&error) {
             return ExitCode::SUCCESS;
         }
-        eprintln!("herdstream: {}", sentence(&error, &asked));
+        tell!("herdstream: {}", sentence(&error, &asked));
         if error.is::<Misused>() { ExitCode::from(BAD_CONFIGURATION) } else { ExitCode::FAILURE }
     })
 }
@@ -120,7 +128,7 @@ fn server(settings: &Settings, act: impl FnOnce(Config) -> anyhow::Result<()>) -
     let config = match Config::load(&settings.flags) {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("herdstream: bad configuration\n{error}");
+            tell!("herdstream: bad configuration\n{error}");
             return Ok(ExitCode::from(BAD_CONFIGURATION));
         }
     };

@@ -1,6 +1,9 @@
 //! Answers as a table, JSON or CSV.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::{
+    error::Error,
+    io::{self, IsTerminal as _, Write as _},
+};
 
 use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets};
@@ -36,10 +39,16 @@ impl OutputArgs {
 
 /// Whether a command failed because nobody reads on what it says, as behind `| head`.
 pub(crate) fn is_unread(error: &anyhow::Error) -> bool {
-    let broken = |cause: &io::Error| cause.kind() == io::ErrorKind::BrokenPipe;
+    let broken = |cause: &(dyn Error + 'static)| {
+        let of_csv = match cause.downcast_ref().map(csv::Error::kind) {
+            Some(csv::ErrorKind::Io(error)) => Some(error),
+            _ => None,
+        };
+        let error = of_csv.or_else(|| cause.downcast_ref::<io::Error>());
+        error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    };
     // A connection may break likewise, which is another matter.
-    error.chain().all(|cause| !cause.is::<herdstream_client::Error>())
-        && error.chain().filter_map(|cause| cause.downcast_ref()).any(broken)
+    error.chain().all(|cause| !cause.is::<herdstream_client::Error>()) && error.chain().any(broken)
 }
 
 /// One value of an answer.
@@ -79,7 +88,7 @@ impl Rows {
     pub(crate) fn print_or(&self, format: Format, nothing: Option<&str>) -> Result<()> {
         let mut out = io::stdout().lock();
         if let Some(nothing) = nothing.filter(|_| self.rows.is_empty() && format != Format::Table) {
-            eprintln!("herdstream: {nothing}");
+            tell!("herdstream: {nothing}");
         }
         match format {
             Format::Table if self.rows.is_empty() => writeln!(out, "{}", nothing.unwrap_or("nothing"))?,

@@ -390,6 +390,6 @@ fn tell_kept_from(kept_from_us: Micros, from: Micros, how: &str) {
     if kept_from_us > from
         && let Cell::Time(time_us) = time(kept_from_us)
     {
-        eprintln!("herdstream: what lies before {} is no longer kept{how}", times::show(time_us));
+        tell!("herdstream: what lies before {} is no longer kept{how}", times::show(time_us));
     }
 }

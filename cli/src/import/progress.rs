@@ -40,14 +40,14 @@ impl Progress {
         } else if self.told.elapsed() >= LINE {
             self.told = Instant::now();
             let percent = 100 * position / self.size.max(1);
-            eprintln!("{}: {percent} %, {} rows", self.name, HumanCount(rows));
+            tell!("{}: {percent} %, {} rows", self.name, HumanCount(rows));
         }
     }
 
     pub(super) fn say(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.println(text),
-            None => eprintln!("{}: {text}", self.name),
+            None => tell!("{}: {text}", self.name),
         }
     }
 

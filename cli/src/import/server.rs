@@ -174,7 +174,7 @@ impl Server {
 }
 
 fn tell(error: &Error) {
-    eprintln!("herdstream: waiting for the server, as long as --patience says: {error}");
+    tell!("herdstream: waiting for the server, as long as --patience says: {error}");
 }
 
 /// Tries again for `patience`, at least once; `wait` hears of each failure.

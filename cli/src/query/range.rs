@@ -199,7 +199,7 @@ pub(super) async fn range(args: Args) -> Result<()> {
         if format == Format::Table {
             std::io::stdout().write_all(drawn.as_bytes())?;
         } else {
-            eprint!("{drawn}");
+            let _ = std::io::stderr().write_all(drawn.as_bytes());
         }
     }
     let start = |time_us| {
@@ -278,7 +278,7 @@ pub(super) async fn stream(args: StreamArgs) -> Result<()> {
         }
     }
     if let Some(nothing) = span.nothing((start_us, end_us)).filter(|_| first) {
-        eprintln!("herdstream: {nothing}");
+        tell!("herdstream: {nothing}");
     }
     Ok(())
 }

@@ -215,6 +215,29 @@ fn answers_are_true() {
     assert_eq!(server.ok(&[&table[..], &["--from", "-24h"]].concat()), "nothing\n");
 }
 
+/// As behind `| head`.
+#[test]
+fn an_answer_that_nobody_reads_is_no_failure() {
+    let server = example();
+    let range = ["query", "range", "--device", "probe-1", "--metric", "temperature"];
+    let stream = ["query", "stream", "--zone", "3", "--farm", "1"];
+    for question in [&range[..], &stream] {
+        for format in ["csv", "json", "table"] {
+            for is_err_read in [true, false] {
+                let (reader, writer) = std::io::pipe().expect("a pipe");
+                drop(reader);
+                let mut asking = server.command(&[question, &["--from", "-7d", "--format", format]].concat());
+                if !is_err_read {
+                    asking.stderr(writer.try_clone().expect("a pipe"));
+                }
+                let said = run(asking.stdout(writer));
+                assert_eq!(said.code, Some(0), "{question:?} {format} {is_err_read}: {said:?}");
+                assert!(!said.err.contains("roken pipe"), "{said:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn an_empty_answer_says_which_time_was_asked_for() {
     let server = example();
