@@ -39,10 +39,14 @@ read twice, as pipes and devices, is no file. Nobody may write to one while it i
 what is stored is of the file as it was.
 
 An import can be stopped and started again at any moment: what is stored is not stored twice, and a file that was
-imported is done at once. What was changed in a file makes it another file, of which also what was not changed is stored
-once more: a warning says so before anything is, if rows of it are found on the server, which are looked for here and
-there. So is told what the server's retention has dropped or drops soon. Every row is read for that first, and a
-file with one that cannot be read is refused before anything of it is stored, unless --skip-bad-rows leaves it out.
+imported is done at once. A file is the same as long as neither a byte of it nor an option that says how to read it is
+changed. Of another one, rows are looked for on the server first, here and there: if some are found, it is refused before
+anything of it is stored, unless --store-again says that they are meant to be there twice. So is told what the server's
+retention has dropped or drops soon. Every row is read for that first, and a file with one that cannot be read is
+refused before anything of it is stored, too, unless --skip-bad-rows leaves it out.
+
+Of a clock on the wall (--time-zone), the hour that comes twice when it is set back is taken as the first of the two:
+give such times with their offset.
 
 Rows that were left out, and rows that the server refused, go to FILE.rejected.csv with the reasons as a last column.
 Mend them there and import that file with the same options. It is written when the import of FILE is over and holds
@@ -58,7 +62,7 @@ Examples:
 
 Exit codes:
   0    everything is stored
-  1    failed: start it again to go on
+  1    failed or refused: the message says what to do; after a failure, start it again to go on
   2    bad command line
   3    stored, but rows were skipped or refused, now or when the file was imported before; with --dry-run: there are
        rows that cannot be read
@@ -80,6 +84,9 @@ pub(crate) struct Args {
     /// What stands between the fields of CSV: a character such as ";", or "tab"
     #[arg(long, value_name = "CHARACTER", default_value = ",", value_parser = source::parse_delimiter)]
     delimiter: u8,
+    /// Store a file although rows of it are on the server already: these are there twice then
+    #[arg(long)]
+    store_again: bool,
     /// Directory for FILE.rejected.csv [default: that of FILE]
     #[arg(long, value_name = "DIRECTORY")]
     rejected_to: Option<PathBuf>,

@@ -83,7 +83,7 @@ pub(super) async fn import_file(
     let version = Version::of(file)?;
     let (mut source, columns) = open(args, file)?;
     if !columns.unread.is_empty() {
-        eprintln!("{name}: columns that are not read: {}", columns.unread.join(", "));
+        tell!("{name}: columns that are not read: {}", columns.unread.join(", "));
     }
     let (producer, earlier) = match server {
         Some(server) => {
@@ -96,7 +96,7 @@ pub(super) async fn import_file(
     };
     let committed = earlier.committed;
     let rows = match server.filter(|_| committed == 0) {
-        Some(server) => Some(survey(args, server, file, &columns).await?),
+        Some(server) => Some(survey(args, (server, &producer), file, &columns).await?),
         None => None,
     };
     let progress = Progress::new(&source, file);
@@ -265,8 +265,8 @@ impl Import<'_> {
         }
         bail!(
             "{name} was changed while it was imported. What is stored is of the file as it was, each row once: put that \
-             back and import it, and the import goes on. As it is now it is another file, of which all rows are stored, \
-             also those that are there already: import what is new alone"
+             back and import it, and the import goes on. As it is now it is another file, with rows that are there \
+             already: import what is new alone"
         )
     }
 

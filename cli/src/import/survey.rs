@@ -77,8 +77,13 @@ impl Samples {
 /// # Errors
 ///
 /// There is a row that cannot be read, and none is to be skipped: whoever mends it has another file then, whose good
-/// rows would be stored twice.
-pub(super) async fn survey(args: &Args, server: &Server, file: &Path, columns: &Columns) -> Result<u64> {
+/// rows would be stored twice. Or there are rows that are on the server, and none is to be stored again.
+pub(super) async fn survey(
+    args: &Args,
+    (server, producer): (&Server, &str),
+    file: &Path,
+    columns: &Columns,
+) -> Result<u64> {
     let name = file.display();
     let kept = server.kept(columns.kind).await?;
     let survey = read(args, file, columns, &kept)?;
@@ -97,14 +102,14 @@ pub(super) async fn survey(args: &Args, server: &Server, file: &Path, columns: &
     let of =
         |some: u64| format!("{name}: warning: {} of {} {what}", HumanCount(some), HumanCount(survey.rows));
     if let Some(from_us) = kept.from_us.filter(|_| survey.dropped > 0) {
-        eprintln!(
+        tell!(
             "{} are from before {}, where the server has dropped days: what is of such a day will be refused",
             of(survey.dropped),
             times::show_date(from_us, None)
         );
     }
     if let Some(age_us) = kept.age_us.filter(|_| survey.old > 0) {
-        eprintln!(
+        tell!(
             "{} will not stay: the server drops {what} at an age of {}, counted back from the newest it has, and these \
              are as old or will be within {SOON_DAYS} days",
             of(survey.old),
@@ -115,13 +120,20 @@ pub(super) async fn survey(args: &Args, server: &Server, file: &Path, columns: &
     for row in &samples {
         there += usize::from(server.has(row).await?);
     }
-    if there > 0 {
-        eprintln!(
-            "{name}: warning: of {} rows that were looked for, {there} are on the server already, though this file was \
-             not imported before: from a former version of it, another file, or a gateway. They are stored once more; \
-             stop this import, and import what is new alone, if that is not meant",
+    // Unless another import of this file has begun meanwhile.
+    if there > 0 && server.earlier(producer).await?.committed == 0 {
+        let found = format!(
+            "of {} rows that were looked for, {there} are on the server already, though this file was not imported \
+             before in this way: from a former version of it, with other options, from another file, or a gateway",
             samples.len()
         );
+        if !args.store_again {
+            bail!(
+                "{name}: {found}; nothing of it was stored: import what is new alone, or all of it once more with \
+                 --store-again"
+            );
+        }
+        tell!("{name}: warning: {found}. They are stored once more");
     }
     Ok(all)
 }

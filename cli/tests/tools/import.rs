@@ -496,32 +496,42 @@ fn a_file_that_was_changed_is_told_to_be_another() {
     let (text, wanted) = history("collar-1", 12_345);
     server.write("history.csv", &text);
     assert_eq!(server.run(&["import", "history.csv"]).err.matches("warning").count(), 1, "85 days old");
-    let warned = |name: &str| {
+    let refused = |name: &str| {
         let said = server.run(&["import", name]);
-        assert_eq!(said.code, Some(0), "{said:?}");
         let already = said.err.contains("are on the server already");
-        assert_eq!(already, said.err.contains("a former version of it"), "{said:?}");
+        assert_eq!(said.code, Some(if already { 1 } else { 0 }), "{said:?}");
+        for part in ["a former version of it", "nothing of it was stored", "--store-again"] {
+            assert_eq!(already, said.err.contains(part), "{said:?}");
+        }
         already
     };
     // The same again, and something else.
-    assert!(!warned("history.csv"));
+    assert!(!refused("history.csv"));
     server.write("other.csv", &history("collar-2", 1000).0);
-    assert!(!warned("other.csv"));
+    assert!(!refused("other.csv"));
     server.write("corrected.csv", &text.replace(",12,1\n", ",12.5,1\n"));
-    assert!(warned("corrected.csv"));
-    // As the warning says.
+    assert!(refused("corrected.csv"));
+    // An option that changes how it is read makes it another file, too.
+    let said = server.run(&["import", "history.csv", "--time-zone", "UTC"]);
+    assert!(said.code == Some(1) && said.err.contains("with other options"), "{said:?}");
+    assert_eq!(server.readings("collar-1").len(), wanted.len());
+    let said = server.run(&["import", "corrected.csv", "--store-again"]);
+    assert!(said.code == Some(0) && said.err.contains("They are stored once more"), "{said:?}");
     assert_eq!(server.readings("collar-1").len(), 2 * wanted.len());
+    // From then on it is known.
+    assert!(!refused("corrected.csv"));
     // Rows that are new, with some of the old behind them.
     let (new, _) = history("collar-3", 300);
     let old: String = text.lines().skip(1).take(100).flat_map(|line| [line, "\n"]).collect();
     server.write("longer.csv", &format!("{new}{old}"));
-    assert!(warned("longer.csv"));
+    assert!(refused("longer.csv"));
+    assert_eq!(server.readings("collar-3"), []);
     let time = show(midnight(2));
     let milk = format!("time,milk_meter_id,animal_id,farm_id,session_id,yield_kg\n{time},1,17,1,a,14.5\n");
     server.write("milk.csv", &milk);
-    assert!(!warned("milk.csv"));
+    assert!(!refused("milk.csv"));
     server.write("milk.csv", &milk.replace("14.5", "14.6"));
-    assert!(warned("milk.csv"));
+    assert!(refused("milk.csv"));
 }
 
 /// A row of this length, its end included.
