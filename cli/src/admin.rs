@@ -22,11 +22,11 @@ pub(crate) enum Command {
     /// Bring aggregates up to date now; answers are true without it
     Refresh {
         /// Mend late readings only from here
-        #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = times::parse, requires = "to")]
+        #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = times::parse)]
         from: Option<Moment>,
         /// Until here
-        #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = times::parse, requires = "from")]
-        to: Option<Moment>,
+        #[arg(long, value_name = "TIME", default_value = "now", allow_hyphen_values = true, value_parser = times::parse, requires = "from")]
+        to: Moment,
         /// Compute everything between them again from readings, as far as these are kept: after a backup was restored,
         /// or when an aggregate is doubted
         #[arg(long, requires = "from")]
@@ -105,9 +105,10 @@ pub(crate) async fn admin(command: Command) -> Result<()> {
     match command {
         Command::Lifecycle { with } => with.print(&lifecycle(&with.client().await?.get_lifecycle().await?)),
         Command::Refresh { from, to, rebuild, with } => {
-            let micros = |moment: Option<Moment>| moment.map_or(0, |moment| moment.micros(None));
-            let (start_us, end_us) = (micros(from), micros(to));
-            if from.is_some() {
+            // Without a time: all of it.
+            let (mut start_us, mut end_us) = (0, 0);
+            if let Some(from) = from {
+                (start_us, end_us) = (from.micros(None), to.micros(None));
                 times::check(start_us, end_us)?;
             }
             let request = v1::RefreshRollupsRequest { start_us, end_us, rebuild };

@@ -499,7 +499,7 @@ fn a_file_that_was_changed_is_told_to_be_another() {
     let refused = |name: &str| {
         let said = server.run(&["import", name]);
         let already = said.err.contains("are on the server already");
-        assert_eq!(said.code, Some(if already { 1 } else { 0 }), "{said:?}");
+        assert_eq!(said.code, Some(already.into()), "{said:?}");
         for part in ["a former version of it", "nothing of it was stored", "--store-again"] {
             assert_eq!(already, said.err.contains(part), "{said:?}");
         }

@@ -111,6 +111,7 @@ fn a_server_that_keeps_everything_is_no_reason_to_warn() {
 
 fn drop_what_is_old(server: &Server) {
     server.ok(&["admin", "refresh"]);
+    server.ok(&["admin", "refresh", "--from", "-2d", "--rebuild"]);
     server.ok(&["admin", "retention"]);
 }
 
