@@ -51,8 +51,7 @@ pub(super) fn settle(engine: &Path) -> Result<(), StoreError> {
     if valid_end >= data_end {
         return Ok(());
     }
-    let torn = reached > data_end || has_hole(&mut file, valid_end, data_end).map_err(unreadable)?;
-    if !torn {
+    if !is_torn(&mut file, valid_end, reached, data_end).map_err(unreadable)? {
         return Err(StoreError::Damaged(format!(
             "{} does not make sense from byte {valid_end} on",
             journal.display()
@@ -96,6 +95,12 @@ fn data_end(file: &mut File) -> io::Result<u64> {
     Ok(0)
 }
 
+/// Whether what begins at `start` was written in part, rather than damaged: what leads beyond the end of the data is
+/// cut off, unless a length in it is not true.
+fn is_torn(file: &mut File, start: u64, reached: u64, data_end: u64) -> io::Result<bool> {
+    Ok(has_hole(file, start, data_end)? || (reached > data_end && !has_end(file, start, data_end)?))
+}
+
 /// Whether a sector between two positions was not written: it holds nothing, or nothing from `start` on.
 fn has_hole(file: &mut File, start: u64, end: u64) -> io::Result<bool> {
     file.seek(SeekFrom::Start(start))?;
@@ -114,6 +119,21 @@ fn has_hole(file: &mut File, start: u64, end: u64) -> io::Result<bool> {
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Whether a batch that begins at `start` was written to its end: that of the data, or where a whole one follows.
+fn has_end(file: &mut File, start: u64, end: u64) -> io::Result<bool> {
+    let mut data = Vec::new();
+    file.seek(SeekFrom::Start(start))?;
+    file.by_ref().take(end - start).read_to_end(&mut data)?;
+    let is_end = |at: usize| {
+        let rest = &data[at..];
+        let mut batches = Batches { reader: rest, position: 0, bytes: Vec::new() };
+        rest.is_empty() || batches.next().is_ok_and(|is_whole| is_whole)
+    };
+    let mut trailers =
+        data.windows(TRAILER.len()).zip(TRAILER.len()..).filter(|(bytes, _)| *bytes == TRAILER);
+    Ok(trailers.any(|(_, at)| is_end(at)))
 }
 
 struct Scan {
