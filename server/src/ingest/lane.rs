@@ -246,9 +246,11 @@ impl Worker {
         entry: Entry,
         reply: Reply<WriteReply>,
     ) {
-        if !self.known.contains_key(&producer) {
+        // One that is ahead of what is known may have written over another server meanwhile.
+        let next = self.known.get(&producer).map(|known| known.row.committed_offset + 1);
+        if next.is_none_or(|next| entry.committed_offset > next) {
             match self.store.producer(producer).await {
-                Ok(row) => self.remember(producer, row.unwrap_or_default(), None),
+                Ok(row) => self.learn(producer, row.unwrap_or_default()),
                 Err(error) => return drop(reply.send(Err(error.into()))),
             }
         }
@@ -359,6 +361,18 @@ impl Worker {
             known.row = row;
         }
         stored
+    }
+
+    /// Takes up a row as the ledger has it; a session that is not its own has been taken over.
+    fn learn(&mut self, producer: ProducerId, row: ProducerRow) {
+        let (is_same, outbox) = match self.known.remove(&producer) {
+            Some(known) => (known.row.epoch == row.epoch, known.outbox),
+            None => (false, None),
+        };
+        if let Some(outbox) = outbox.as_ref().filter(|_| !is_same) {
+            outbox.end(Error::Fenced { instance_id: row.instance_id.clone() });
+        }
+        self.remember(producer, row, outbox.filter(|_| is_same));
     }
 
     fn remember(&mut self, producer: ProducerId, row: ProducerRow, outbox: Option<Arc<Outbox>>) {

@@ -48,7 +48,7 @@ pub struct WriteOutcome {
 }
 
 /// A lane's answer to a write.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct WriteReply {
     /// It had been committed before: what follows is not the outcome.
     pub(super) repeated: bool,
@@ -104,7 +104,14 @@ impl Ingest {
         let producer = session.as_ref().map_or_else(Uuid::now_v7, |session| session.producer);
         let (reply, answer) = tokio::sync::oneshot::channel();
         self.lane_of(producer).send(write_command(producer, session, entry, reply)).await?;
-        let answered = self.answer(answer).await;
+        let mut answered = self.answer(answer).await;
+        if is_session && matches!(answered, Err(Error::Fenced { .. })) {
+            // The session that took over may be that of this very batch, sent over another server.
+            let row = self.0.store.producer(producer).await?.unwrap_or_default();
+            if row.committed_offset >= offset {
+                answered = Ok(WriteReply { repeated: true, ..WriteReply::default() });
+            }
+        }
         let mut reply = if is_session { answered.map_err(super::again)? } else { answered? };
         if reply.repeated {
             let first = self.first_rejections(producer, offset).await?;

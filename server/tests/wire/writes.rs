@@ -1,10 +1,14 @@
 //! The unary write.
 
+use std::net::SocketAddr;
+
 use herdstream_proto::{
     error::Reason,
-    v1::{self, RejectionCode, RejectionKind, WriteRequest},
+    v1::{self, RejectionCode, RejectionKind, WriteRequest, ingest_service_client::IngestServiceClient},
 };
-use herdstream_server::{model::DAY_US, testing::TestServer};
+use herdstream_server::{Server, config::Config, model::DAY_US, testing::TestServer};
+use herdstream_testkit::Postgres;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::client::{RawStream, assert_reason, batch, ingest_client, sent, stored};
@@ -40,6 +44,46 @@ async fn with_an_offset_it_is_exactly_once_and_a_repeat_gets_the_first_outcome()
     let totals = row.into_inner().totals.unwrap();
     assert_eq!((totals.stored, totals.quarantined, totals.duplicate), (9, 2, 10));
     server.stop().await;
+}
+
+/// As behind a load balancer.
+#[tokio::test]
+async fn a_producer_may_write_over_two_servers_in_turn() {
+    let Some(database) = Postgres::shared() else { return };
+    let url = database.create_database();
+    let shutdown = CancellationToken::new();
+    let start = async || {
+        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut config = Config { listen, http_listen: None, admin_listen: None, ..Config::default() };
+        config.database.url = Some(url.clone().into());
+        let server = Server::bind(config).await.expect("the server binds");
+        let endpoint = format!("http://{}", server.local_addr());
+        let running = tokio::spawn(server.run(shutdown.clone()));
+        (IngestServiceClient::connect(endpoint).await.expect("it answers"), running)
+    };
+    let ((first_client, first_server), (second_client, second_server)) = (start().await, start().await);
+    let mut clients = [first_client, second_client];
+    let producer = Uuid::new_v4();
+    let mut first = None;
+    for (offset, over) in [(1, 0), (2, 1), (3, 1), (4, 0), (5, 1)] {
+        let answer = clients[over].write(write(producer, batch(offset, "d", 2))).await.unwrap().into_inner();
+        assert_eq!((answer.offset, answer.stored, answer.duplicate), (offset, 2, false));
+        first.get_or_insert(answer);
+    }
+    // The first server has not heard of what was last written; repeats get their first outcome all the same.
+    let repeated = v1::WriteResponse { duplicate: true, ..first.expect("one was written") };
+    for offset in [5, 1, 4] {
+        let answer = clients[0].write(write(producer, batch(offset, "d", 2))).await.unwrap().into_inner();
+        assert_eq!(answer, v1::WriteResponse { offset, ..repeated.clone() });
+    }
+    assert_reason(&clients[0].write(write(producer, batch(7, "d", 1))).await.unwrap_err(), Reason::OffsetGap);
+    let asked = v1::GetProducerRequest { producer_id: producer.to_string() };
+    let row = clients[1].get_producer(asked).await.unwrap().into_inner();
+    assert_eq!((row.committed_offset, row.totals.unwrap().stored), (5, 10));
+    shutdown.cancel();
+    for server in [first_server, second_server] {
+        server.await.unwrap().unwrap();
+    }
 }
 
 #[tokio::test]
