@@ -84,23 +84,30 @@ fn a_batch_with_a_hole_is_none() {
 #[test]
 fn a_changed_byte_is_damage_and_nothing_is_cut() {
     let (dir, journal, ends) = written();
-    let mut bytes = fs::read(&journal).unwrap();
-    // As after a reopening; the zeros that follow would only take time.
-    bytes.truncate(ends[3] as usize);
-    // Lengths that lead beyond the end are among them, and every byte of the last batch.
-    let starts = [0, ends[0], ends[1], ends[2]];
-    for (position, bit) in (0..ends[3]).flat_map(|position| [(position, 0x40), (position, 0x01)]) {
-        // The number of a batch is under no checksum.
-        if starts.iter().any(|start| (start + 5..start + 13).contains(&position)) {
-            continue;
-        }
-        let position = position as usize;
-        let mut damaged = bytes.clone();
+    let whole = fs::read(&journal).unwrap();
+    let assert_damaged = |bytes: &[u8], position: usize, bit: u8| {
+        let mut damaged = bytes.to_vec();
         damaged[position] ^= bit;
         fs::write(&journal, &damaged).unwrap();
         let error = settle(dir.path()).expect_err("it is noticed");
         assert!(matches!(error, StoreError::Damaged(_)), "{error:?} for byte {position}");
         assert_eq!(fs::read(&journal).unwrap(), damaged);
+    };
+    // With the zeros that follow, as after a crash, only some: they take time.
+    let value = whole.windows(50).position(|window| window == [0x5a; 50]).unwrap();
+    let last_value = whole.windows(50).rposition(|window| window == [0x5a; 50]).unwrap();
+    for position in [0, value, ends[0] as usize, ends[1] as usize - 5, last_value, ends[3] as usize - 1] {
+        assert_damaged(&whole, position, 0x40);
+    }
+    // Without them, as after a reopening, all: lengths that lead beyond the end are among them.
+    let starts = [0, ends[0], ends[1], ends[2]];
+    for position in 0..ends[3] {
+        // The number of a batch is under no checksum.
+        if starts.iter().all(|start| !(start + 5..start + 13).contains(&position)) {
+            for bit in [0x40, 0x01] {
+                assert_damaged(&whole[..ends[3] as usize], position as usize, bit);
+            }
+        }
     }
 }
 
